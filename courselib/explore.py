@@ -240,7 +240,7 @@ class _Packer:
         self.sizes[path] = len(gzip.compress(self.pools[-1][1], 6))
         return dict(a=len(self.pools) - 1, i=self.table(self.spread(ids, live)))
 
-# %% ../nbs/00_core/05_explore.ipynb #b144df8a
+# %% ../nbs/00_core/05_explore.ipynb #2bd1c2f1
 def pack(
     frames:list,            # dicts of one structure, as `as_frame` makes them
 ) -> tuple:                 # payload bytes (gzip), dict path -> approximate bytes
@@ -249,10 +249,10 @@ def pack(
     tree = p.branch(frames, '', np.arange(len(frames)))
     at, specs = 0, []
     for spec, blob in p.pools: specs.append(spec | dict(at=at)); at += len(blob)
-    head = json.dumps(dict(tree=tree, index=p.index, pools=specs), separators=(',', ':')).encode()
+    head = json.dumps(dict(n=len(frames), tree=tree, index=p.index, pools=specs), separators=(',', ':')).encode()
     return gzip.compress(struct.pack('<I', len(head)) + head + b''.join(b for _, b in p.pools), 9, mtime=0), p.sizes
 
-# %% ../nbs/00_core/05_explore.ipynb #9beb5bd3
+# %% ../nbs/00_core/05_explore.ipynb #4919d2db
 def _pool(spec, blob):
     "The float arrays of one pool."
     n, w = sum(spec['lens']), spec['w']
@@ -278,7 +278,7 @@ def unpack(
         if 'v' in n: return n['v'][head['index'][n['i']][f]]
         if 'l' in n: return [build(k, f) for k in n['l']]
         return {k: build(v, f) for k, v in n['d'].items() if f not in v.get('gone', ())}
-    return [build(head['tree'], f) for f in range(len(head['index'][0]) if head['index'] else 1)]
+    return [build(head['tree'], f) for f in range(head['n'])]
 
 # %% ../nbs/00_core/05_explore.ipynb #2d61e2f5
 def _axis_of(trace, letter):
@@ -367,15 +367,16 @@ def _check(fn, controls, click, alt):
     targets = [click] if isinstance(click, str) else list((click or {}).values())
     if bad := set(targets) - set(controls): raise ValueError(f'click: {sorted(bad)} is not among the controls {list(controls)}')
 
-# %% ../nbs/00_core/05_explore.ipynb #d2e639ce
+# %% ../nbs/00_core/05_explore.ipynb #e2322b18
 class Explorer:
     "A function, its controls, and the frames of every setting. Made by `explore`."
     def __init__(self, fn, controls, title, alt, note, budget, click):
         self.fn, self.controls, self.title, self.alt, self.note, self.budget, self.click = fn, controls, title, alt, note, budget, click
         self.settings = [dict(zip(controls, v)) for v in itertools.product(*(c.values for c in controls.values()))]
         if len(self.settings) > 4096: raise ValueError(f'{len(self.settings)} frames ({self._product()}) are too many to compute: expected at most 4096; give some control fewer values')
-        self.frames = fix_ranges([self._frame(s) for s in self.settings])
-        if len({f['kind'] for f in self.frames}) > 1: raise ValueError(f"the function must return one kind of figure, got {sorted({f['kind'] for f in self.frames})}")
+        frames = [self._frame(s) for s in self.settings]
+        if len({f['kind'] for f in frames}) > 1: raise ValueError(f"the function must return one kind of figure, got {sorted({f['kind'] for f in frames})}")
+        self.frames = fix_ranges(frames)
         self.payload, self.sizes = pack(self.frames)
         self.still = self._still()
         self.html = self._html()

@@ -36,24 +36,18 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
-  // One pool of unique arrays: codes (delta coded, low and high bytes apart) -> typed arrays, one for each entry.
+  // One pool of unique arrays: codes (differences, low and high bytes apart) -> typed arrays, one for each entry.
   function decodePool(spec, blob) {
     const n = spec.lens.reduce((a, b) => a + b, 0), out = [];
     let at = 0;
     for (const len of spec.lens) {
-      const a = spec.w === 8 ? new Float64Array(len) : new Float32Array(len);
-      if (spec.w === 8) {
-        const view = new DataView(blob.buffer, blob.byteOffset + spec.at);
-        for (let i = 0; i < len; i++) a[i] = view.getFloat64(8 * (at + i), true);
-      } else {
-        const top = spec.w === 1 ? 255 : 65535;
-        let code = 0;
-        for (let i = 0; i < len; i++) {
-          const j = spec.at + at + i;
-          const step = spec.w === 1 ? blob[j] : blob[j] | (blob[j + n] << 8);
-          code = (code + step) & top;
-          a[i] = code === top ? NaN : spec.lo + code * spec.scale;
-        }
+      const a = new Float64Array(len), top = spec.w === 1 ? 255 : 65535;
+      let code = 0;
+      for (let i = 0; i < len; i++) {
+        const j = spec.at + at + i;
+        const step = spec.w === 1 ? blob[j] : blob[j] | (blob[j + n] << 8);
+        code = (code + step) & top;
+        a[i] = code === top ? NaN : spec.lo + code * spec.scale;
       }
       out.push(a); at += len;
     }
@@ -91,17 +85,18 @@
   // ---- plotly -------------------------------------------------------------------------------------------------------
   const sleep = ms => new Promise(r => setTimeout(r, ms));
   let plotlyAsked = null;
-  async function plotly(live) {
-    for (let i = 0; i < 8 && !window.Plotly; i++) await sleep(50);
-    if (!window.Plotly && live) {
-      plotlyAsked = plotlyAsked || live.ask({ want: 'plotly' }).then(({ buffers }) => {
+  // A docs page has plotly.js; JupyterLab may have it; else a live kernel is asked for its copy, once a page.
+  async function plotly(widget) {
+    for (let i = 0; i < 80 && !window.Plotly; i++) {
+      await sleep(75);
+      if (window.Plotly || !widget.live || i < 4) continue;
+      plotlyAsked = plotlyAsked || widget.live.ask({ want: 'plotly' }).then(({ buffers }) => {
         const tag = document.createElement('script');
         tag.textContent = new TextDecoder().decode(buffers[0]);
         document.head.appendChild(tag);
       });
       await plotlyAsked;
     }
-    for (let i = 0; i < 60 && !window.Plotly; i++) await sleep(100);
     return window.Plotly;
   }
   function themed(root, fig) {
@@ -123,13 +118,15 @@
       const { root, spec } = this;
       this.frame = await unpack(spec.payload);
       this.kind = this.frame(0).kind;
-      if (this.kind === 'plotly' && !(await plotly(this.live))) { root.dataset.state = 'no-plotly'; return; }
+      if (this.kind === 'plotly' && !(await plotly(this))) { root.dataset.state = 'no-plotly'; return; }
       const box = make('div', 'cl-body');
       if (spec.title) box.append(make('div', 'cl-title', spec.title));
       if (this.controls.length) {
         const row = make('div', 'cl-controls');
         this.controls.forEach((c, i) => row.append(this.control(c, i)));
         box.append(row);
+        // JupyterLab would take the arrow keys for itself; it looks for this mark on the focused element only.
+        row.querySelectorAll('input,select,button').forEach(x => x.setAttribute('data-lm-suppress-shortcuts', 'true'));
       }
       this.figure = make('div', 'cl-figure');
       this.figure.setAttribute('role', 'img');
@@ -303,8 +300,16 @@
     const widget = new Widget(root, JSON.parse(data.textContent));
     widgets.set(root, widget);
     root.dataset.mounted = '1';
+    [500, 2000, 6000].forEach(ms => setTimeout(() => hideOrphans(root), ms));
     widget.ready = widget.start().catch(e => { root.dataset.state = 'failed'; console.error('courselib:', e); });
     return widget;
+  }
+  // A notebook saved after a live run, opened without its kernel: the kernel's half is gone, this half still works.
+  function hideOrphans(root) {
+    const area = root.closest('.jp-OutputArea');
+    if (area) area.querySelectorAll('.jp-OutputArea-child').forEach(child => {
+      if (!child.contains(root) && child.textContent.trim().startsWith('Error displaying widget')) child.style.display = 'none';
+    });
   }
   function mountAll(where) { (where || document).querySelectorAll('div.courselib-widget').forEach(mount); }
   // Plots are redrawn when the page turns dark or light.
