@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HOLDS', 'PARTLY', 'NOT', 'VERDICTS', 'MIME', 'interval', 'Gap', 'gap', 'Quantity', 'quantity', 'Rule', 'MeanRule',
            'above', 'below', 'between', 'EachRule', 'each', 'RankedRule', 'ranked', 'CorrelatedRule', 'correlated',
-           'AllOf', 'all_of', 'Claim', 'claim', 'collect', 'declared', 'unmeasured']
+           'AllOf', 'all_of', 'display_bundle', 'Claim', 'claim', 'collect', 'declared', 'unmeasured']
 
 # %% ../nbs/00_core/06_claims.ipynb #8d6b52b9
 import ast, html, json, math, re
@@ -423,14 +423,18 @@ def _record(c, values, seeds, note, detail) -> dict:
                   quantities=qs, parts=_parts(c.rule, values) if isinstance(c.rule, AllOf) else [])
     return json.loads(json.dumps(record, default=lambda o: o.tolist() if hasattr(o, 'tolist') else str(o)))
 
-# %% ../nbs/00_core/06_claims.ipynb #457308d9
-def _display(bundle:dict):
-    "Show a mime bundle in a notebook; print its text elsewhere."
+# %% ../nbs/00_core/06_claims.ipynb #084b2805
+def display_bundle(
+    page:str,           # html, for notebooks
+    text:str,           # the same in plain text, for terminals
+    **more,             # further mime types
+):
+    "Show html in a notebook, text elsewhere."
     try: from IPython import get_ipython
     except ImportError: get_ipython = lambda: None
-    if get_ipython() is None: return print(bundle['text/plain'])
+    if get_ipython() is None: return print(text)
     from IPython.display import display
-    display(bundle, raw=True)
+    display({'text/html': page, **more, 'text/plain': text}, raw=True)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Claim:
@@ -458,7 +462,7 @@ class Claim:
         if self._result and self.record['quantities'] != record['quantities']:
             raise ValueError(f"claim '{self.id}' was measured already, with other numbers, and a claim is measured once; to start over, run the cell that declares it again")
         self._result.update(record=json.dumps(record), text=_text(record, rows))
-        _display({'text/html': _card(record, rows), MIME: record, 'text/plain': self._result['text']})
+        display_bundle(_card(record, rows), self._result['text'], **{MIME: record})
 
     @property
     def record(self) -> dict:
