@@ -31,7 +31,7 @@ def main():
         asked.write_text('\n'.join(requirements()) + '\n')
         out.write_text(path.read_text())
         cmd = [sys.executable, '-m', 'uv', 'pip', 'compile', '--universal', '--python-version', '3.10', '--no-header', '--no-annotate',
-               '--no-build', '-o', out, asked, *(['--upgrade'] if args.upgrade else []), *(r for r in rest if r != '--')]
+               '--no-build', '--no-python-downloads', '-o', out, asked, *(['--upgrade'] if args.upgrade else []), *(r for r in rest if r != '--')]
         if subprocess.run(cmd, stdout=subprocess.DEVNULL).returncode: sys.exit('pins: uv found no set of versions, its messages are above')
         pins = [line for line in out.read_text().splitlines() if line and line[0] != '#' and not LEFT_OUT.match(line)]
     path.write_text(head + '\n'.join(pins) + '\n')

@@ -118,7 +118,7 @@ def progress(line, tty):
     word, _, rest = line.strip().partition(' ')
     if word not in ('Collecting', 'Downloading', 'Building', 'Installing'): return
     if tty: sys.stdout.write('\r\033[K  ' + line.strip()[:100])
-    elif word == 'Installing' or (word == 'Downloading' and ' MB' in rest): print('  ' + line.strip()[:100])
+    elif rest.startswith('collected') or (word == 'Downloading' and ' MB' in rest): print('  ' + line.strip().split(':')[0][:100])
     sys.stdout.flush()
 
 
@@ -173,7 +173,7 @@ exit 0
 GITCONFIG = '''# Written by `make lab`. To switch it off: git config --local --unset include.path
 [merge "nbdev-merge"]
 	name = notebooks: conflicts cell by cell (nbdev), line by line where the course is not set up
-	driver = if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi
+	driver = "if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi"
 '''
 
 
