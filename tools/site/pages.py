@@ -1,0 +1,194 @@
+"""Pages that no notebook is the source of: landing page, parts, claims, map, API index. Each is MyST text around ready html."""
+import re
+from html import escape
+
+import coursemap
+from apidoc import inline
+from parts import LEVELS
+
+VERDICTS = ['holds', 'partly', 'not at this scale']
+
+
+def raw(html): return f'`````{{raw}} html\n{html}\n`````\n'
+
+
+def md(title, *blocks, toc=False, search=True):
+    "A page: front matter, title, blocks."
+    meta = ['orphan: true'] + ([] if toc else ['html_theme.sidebar_secondary.remove: true']) + ([] if search else ['nosearch: true'])
+    return '---\n' + '\n'.join(meta) + f'\n---\n# {title}\n\n' + '\n\n'.join(blocks) + '\n'
+
+
+def attr(s): return escape(str(s), quote=True)
+
+
+# ---- cards ------------------------------------------------------------------------------------------------------------
+
+def badge(level): return f'<span class="cl-level cl-{attr(level)}">{escape(level)}</span>' if level else ''
+
+
+def picture(c, up=''):
+    "Thumbnail of a chapter; without one, its initials."
+    if c['thumb']: return f'<img src="{up}_static/thumbs/{c["thumb"]}" alt="" loading="lazy" decoding="async" width="520" height="300">'
+    initials = ''.join(w[0] for w in re.findall(r'[A-Za-z]\w*', c['title'])[:3]).upper()
+    return f'<span class="cl-initials" aria-hidden="true">{initials}</span>'
+
+
+def card(c, up=''):
+    "One chapter of the gallery."
+    n = len(c['claims'])
+    foot = badge(c['level']) + (f'<span>{escape(str(c["year"]))}</span>' if c['year'] else '') + (f'<span>{n} claim{"s"*(n != 1)}</span>' if n else '')
+    text = f'{c["title"]} {c["description"]} {c["paper"]} {c["authors"]} {c["year"]}'.lower()
+    return (f'<li class="cl-card" data-level="{attr(c["level"])}" data-part="{c["part"]["slug"]}" data-text="{attr(text)}"><a href="{up}{c["docname"]}.html">'
+            f'<span class="cl-thumb">{picture(c, up)}</span><span class="cl-cardbody"><strong>{inline(c["title"])}</strong>'
+            f'<span class="cl-desc">{inline(c["description"])}</span><span class="cl-foot">{foot}</span></span></a></li>')
+
+
+def gallery(parts, up=''):
+    "Chapters by part, with filters that need no server."
+    chapters = [c for p in parts for c in p['chapters']]
+    levels = [l for l in LEVELS if any(c['level'] == l for c in chapters)]
+    buttons = ''.join(f'<button type="button" data-level="{l}" aria-pressed="{"true" if not l else "false"}">{l or "all levels"}</button>' for l in ['', *levels])
+    options = '<option value="">all parts</option>' + ''.join(f'<option value="{p["slug"]}">{int(p["num"])} · {escape(p["title"])}</option>' for p in parts)
+    o = [f'<form class="cl-filter" role="search" aria-label="Filter chapters" onsubmit="return false">'
+         f'<div class="cl-seg" role="group" aria-label="Level">{buttons}</div>'
+         f'<label><span class="visually-hidden">Part</span><select name="part">{options}</select></label>'
+         f'<label class="cl-find"><span class="visually-hidden">Words in title, paper or authors</span><input type="search" name="words" placeholder="title, paper, author" autocomplete="off"></label>'
+         f'<output class="cl-count" aria-live="polite">{len(chapters)} chapter{"s"*(len(chapters) != 1)}</output></form>']
+    for p in parts:
+        if not p['chapters']: continue
+        o.append(f'<section class="cl-partgroup" data-part="{p["slug"]}"><h3 id="part-{p["slug"]}"><a href="{up}{p["slug"]}/index.html"><span>{int(p["num"])}</span>{escape(p["title"])}</a></h3>'
+                 f'<p>{escape(p["line"])}</p><ul class="cl-cards">{"".join(card(c, up) for c in p["chapters"])}</ul></section>')
+    return ''.join(o) + '<p class="cl-none" hidden>No chapter fits these filters.</p>'
+
+
+# ---- landing page -----------------------------------------------------------------------------------------------------
+
+def command(text, what):
+    return f'<div class="cl-cmd"><code>{escape(text)}</code><span>{escape(what)}</span><button type="button" class="cl-copy" aria-label="Copy {attr(text)}">copy</button></div>'
+
+
+def hero(home, intro, picture, parts, claims, library):
+    "What the course is, counts, a picture and the two commands."
+    chapters = [c for p in parts for c in p['chapters']]
+    held = sum(c['verdict'] == 'holds' for _, c in claims if not c.get('ablation'))
+    total = sum(not c.get('ablation') for _, c in claims)
+    facts = [(len(chapters), 'chapter' + 's'*(len(chapters) != 1), '#chapters'), (total, f'claim{"s"*(total != 1)} measured, {held} hold{"s"*(held == 1)}', 'claims.html'),
+             (sum(c['widgets'] for c in chapters), 'live figures', '#chapters'), (len(library), 'library modules', 'core/index.html')]
+    facts = ''.join(f'<a href="{u}"><b>{n}</b> {t}</a>' for n, t, u in facts if n)
+    first = chapters[0]['docname'] + '.html' if chapters else 'map.html'
+    side = f'<a class="cl-heropic" href="{first}"><img src="{picture[0]}" alt="{attr(picture[1])}" decoding="async"></a>' if picture else ''
+    return (f'<div class="cl-hero"><div class="cl-herotext"><p class="cl-tagline">{inline(home["description"])}</p><div class="cl-intro-text">{intro}</div>'
+            f'<p class="cl-actions"><a class="cl-button" href="{first}">Open a chapter</a><a class="cl-button cl-quiet" href="map.html">Course map</a><a class="cl-button cl-quiet" href="claims.html">Claims</a></p>'
+            f'<div class="cl-facts">{facts}</div></div>'
+            f'<div class="cl-start">{side}{command("make lab", "sets everything up once and opens the course in JupyterLab")}{command("make test", "runs every notebook and all tests")}</div></div>')
+
+
+# ---- parts ------------------------------------------------------------------------------------------------------------
+
+def part_page(p):
+    "Chapters of one part, its bench first."
+    bench = p['bench']
+    about = f'<p class="cl-lead">{inline(bench["description"] if bench and bench["description"] else p["line"])}</p>'
+    lead = f'<p class="cl-benchlink"><a href="bench.html"><strong>{inline(bench["title"])}</strong><span>the bench of this part: the data, the baselines and the measures that its chapters share</span></a></p>' if bench else ''
+    return md(p['title'], raw(about + lead + f'<ul class="cl-cards">{"".join(card(c, "../") for c in p["chapters"])}</ul>'))
+
+
+def library_page(core):
+    "The notebooks of the library itself."
+    rows = ''.join(f'<a href="{c["slug"]}.html"><code>{c["module"] or c["title"]}</code><span>{inline(c["description"])}</span></a>' for c in core)
+    return md('The library', raw('<p class="cl-lead">What every chapter uses. Each module is written as a notebook: the code, an example beside it, and the test that keeps it right.</p>'
+                                 f'<nav class="cl-apiindex" aria-label="Library notebooks">{rows}</nav>'))
+
+
+# ---- claims -----------------------------------------------------------------------------------------------------------
+
+def number(v):
+    "Three significant digits, no exponent for everyday sizes."
+    if v is None: return '–'
+    return f'{v:.3g}' if abs(v) < 1000 else f'{v:,.0f}'
+
+
+def plot_interval(values, mean, lo, hi):
+    "Mean and interval on a small scale that also holds zero, and the seeds as dots; decoration, the numbers stand beside it."
+    values = [v for v in values or [] if isinstance(v, (int, float))]
+    if None in (mean, lo, hi) or not values: return ''
+    a, b = min(0, lo, *values), max(0, hi, *values)
+    x = lambda v: 4 + 92*(v - a)/((b - a) or 1)
+    dots = ''.join(f'<circle cx="{x(v):.1f}" cy="8" r="2.4"/>' for v in values[:12])
+    return (f'<svg class="cl-int" viewBox="0 0 100 16" width="100" height="16" aria-hidden="true"><path class="z" d="M{x(0):.1f},1V15"/>'
+            f'<path class="i" d="M{x(lo):.1f},8H{x(hi):.1f}"/>{dots}<path class="m" d="M{x(mean):.1f},3V13"/></svg>')
+
+
+def measured(c):
+    "Every quantity that the rule looked at: name, mean, interval, picture; the unit once."
+    o, unit = [], escape(c.get('unit') or '')
+    for q in c.get('quantities') or [c]:
+        if q.get('mean') is None: continue
+        name = f'<span class="cl-q">{escape(q["name"])}</span> ' if q.get('name') else ''
+        span = f' <span class="cl-ci">[{number(q["lo"])}, {number(q["hi"])}]</span>' if q.get('lo') is not None else ''
+        o.append(f'<div>{name}<b>{number(q["mean"])}</b>{span} {unit if not o else ""}{plot_interval(q.get("values"), q["mean"], q.get("lo"), q.get("hi"))}</div>')
+    if len(o) > 3: o[3:] = [f'<details class="cl-more"><summary>{len(o) - 3} more</summary>{"".join(o[3:])}</details>']
+    return ''.join(o) or '–'
+
+
+def verdict(c): return f'<span class="cl-verdict" data-verdict="{attr(c["verdict"])}">{escape(c["verdict"])}</span>'
+
+
+def claims_page(claims):
+    "All records of all chapters: (chapter, record)."
+    counts = {v: sum(c['verdict'] == v and not c.get('ablation') for _, c in claims) for v in VERDICTS}
+    ablations = sum(bool(c.get('ablation')) for _, c in claims)
+    total = sum(counts.values())
+    boxes = ''.join(f'<button type="button" data-verdict="{v}" aria-pressed="false"><b>{n}</b><span>{v}</span></button>' for v, n in counts.items())
+    bar = ''.join(f'<i data-verdict="{v}" style="flex-grow:{n}"></i>' for v, n in counts.items() if n)
+    cell = lambda label, html, cls='': f'<td data-label="{label}" class="{cls}">{html}</td>'
+    rows = ''.join(
+        f'<tr data-verdict="{attr(c["verdict"])}" data-ablation="{int(bool(c.get("ablation")))}" data-part="{ch["part"]["slug"] if ch["part"] else ""}">'
+        + cell('chapter', f'<a href="{ch["docname"]}.html">{inline(ch["title"])}</a>')
+        + cell('claim', inline(c['says']) + (' <span class="cl-abl">ablation</span>' if c.get('ablation') else '') + (f'<small>{inline(c["note"])}</small>' if c.get('note') else ''), 'cl-says')
+        + cell('rule', f'<span>{inline(c.get("rule") or "")}</span>', 'cl-rule')
+        + cell('measured', measured(c), 'cl-num')
+        + cell('seeds', number(c.get('n')), 'cl-num') + cell('paper', f'<span>{inline(str(c.get("paper") or "–"))}</span>', 'cl-paper') + cell('verdict', verdict(c)) + '</tr>'
+        for ch, c in claims)
+    head = ''.join(f'<th scope="col">{h}</th>' for h in ('chapter', 'claim', 'rule', 'measured mean [95 % interval]', 'seeds', 'the paper\'s number', 'verdict'))
+    note = (f'<p class="cl-lead">What the papers say, what was measured here, and whether it held: {total} claim{"s"*(total != 1)} and {ablations} ablation{"s"*(ablations != 1)}. The rule was written down '
+            'before the experiment ran. A claim that does not hold at this scale is published like any other; an ablation switches the paper\'s key term off, to see the claim fall.</p>')
+    board = f'<div class="cl-board"><div class="cl-counts" role="group" aria-label="Show only one verdict">{boxes}</div><div class="cl-bar" aria-hidden="true">{bar}</div></div>'
+    tools = ('<form class="cl-filter cl-claimfilter" onsubmit="return false"><label><input type="checkbox" name="ablations" checked> show ablations</label>'
+             '<label class="cl-find"><span class="visually-hidden">Words in a claim or a chapter</span><input type="search" name="words" placeholder="words in claim or chapter" autocomplete="off"></label>'
+             f'<output class="cl-count" aria-live="polite">{len(claims)} rows</output></form>')
+    table = f'<div class="cl-tablewrap"><table class="cl-claims"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return md('Claims', raw(note + board + tools + table) if claims else raw(note + '<p>No chapter has recorded a claim yet.</p>'))
+
+
+# ---- map --------------------------------------------------------------------------------------------------------------
+
+def map_page(parts, needs, by_name):
+    "The prerequisite graph and the same thing as a list."
+    shown = [dict(p, chapters=([p['bench']] if p['bench'] else []) + p['chapters']) for p in parts if p['bench'] or p['chapters']]
+    link = lambda d: f'{d}.html'
+    implied = {c: [n for n in ns if n in by_name] for c, ns in needs.items()}
+    picture = coursemap.svg(shown, implied, link)
+    items = []
+    for p in shown:
+        rows = []
+        for c in p['chapters']:
+            pre = ', '.join(f'<a href="{n}.html">{inline(by_name[n]["title"])}</a>' for n in needs.get(c['docname'], []) if n in by_name)
+            rows.append(f'<li><a href="{c["docname"]}.html">{inline(c["title"])}</a>{badge(c["level"])}' + (f' <span>needs {pre}</span>' if pre else '') + '</li>')
+        items.append(f'<section><h3>{int(p["num"])} · <a href="{p["slug"]}/index.html">{escape(p["title"])}</a></h3><ul>{"".join(rows)}</ul></section>')
+    keys = ''.join(f'<span class="cl-key cl-{l}">{l}</span>' for l in ('bench', *LEVELS))
+    intro = ('<p class="cl-lead">A line leads from a chapter to one that builds on it. Point at a chapter, or reach it with the tab key, to see all that it rests on and all that rests on it. '
+             'Every chapter also needs the bench of its part; those lines appear only then.</p>')
+    return md('Course map', raw(f'{intro}<p class="cl-keys">{keys}</p><div class="cl-mapwrap" tabindex="0" role="region" aria-label="Course map, scrolls sideways">{picture}</div>'),
+              '## The same as a list\n', raw(f'<div class="cl-maplist">{"".join(items)}</div>'))
+
+
+# ---- API --------------------------------------------------------------------------------------------------------------
+
+def api_index(docs):
+    "All modules and their names."
+    o = []
+    for d in docs:
+        rows = ''.join(f'<a href="{d["module"]}.html#{d["module"]}.{i["name"]}"><code>{i["name"]}</code><span>{inline(i["doc"].split(chr(10))[0])}</span></a>' for i in d['items'])
+        o.append(f'<section class="cl-apimod"><h3><a href="{d["module"]}.html"><code>{d["module"]}</code></a></h3><p>{inline(d["doc"].split(chr(10))[0])}</p><nav class="cl-apiindex" aria-label="{d["module"]}">{rows}</nav></section>')
+    return md('API reference', raw('<p class="cl-lead">Every public name of every module, with the shape, unit and range of each parameter as the source states them.</p>' + ''.join(o)))
