@@ -7,9 +7,9 @@ __all__ = ['HOLDS', 'PARTLY', 'NOT', 'VERDICTS', 'MIME', 'interval', 'Gap', 'gap
            'above', 'below', 'between', 'EachRule', 'each', 'RankedRule', 'ranked', 'CorrelatedRule', 'correlated',
            'AllOf', 'all_of', 'display_bundle', 'Claim', 'claim', 'collect', 'declared', 'unmeasured']
 
-# %% ../nbs/00_core/06_claims.ipynb #8d6b52b9
+# %% ../nbs/00_core/06_claims.ipynb #cd96d3eb
 import ast, html, json, math, re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -290,7 +290,7 @@ def correlated(
     if not -1 <= bound <= 1: raise ValueError(f'correlated: expected a bound in [-1, 1], got {bound}')
     return CorrelatedRule(*((-math.inf, bound) if at_least is None else (bound, math.inf)), kind, tuple(of) if of else None)
 
-# %% ../nbs/00_core/06_claims.ipynb #d35a2e89
+# %% ../nbs/00_core/06_claims.ipynb #b54a9343
 @dataclass(frozen=True)
 class AllOf(Rule):
     "Several rules, one a part of the claim."
@@ -310,7 +310,8 @@ class AllOf(Rule):
             out.append((name, rule, values if own is None or (named and not isinstance(own, dict) and not isinstance(rule, CorrelatedRule)) else own))
         return out
 
-    def quantities(self, values): return [q for _, r, v in self.split(values) for q in r.quantities(v)]
+    def quantities(self, values):
+        return [replace(q, name=f'{n}: {q.name}' if q.name else n) for n, r, v in self.split(values) for q in r.quantities(v)]
 
     def decide(self, values):
         verdicts = {r.decide(v) for _, r, v in self.split(values)}
@@ -323,8 +324,8 @@ def all_of(
     if len(parts) < 2 or not all(isinstance(r, Rule) for r in parts.values()): raise ValueError(f'all_of: expected two or more parts name=rule, got {parts}')
     return AllOf(tuple(parts.items()))
 
-# %% ../nbs/00_core/06_claims.ipynb #4887f3c0
-_BLUE, _AMBER, _GREY = '#0072b2', '#e69f00', '#8a8a8a'
+# %% ../nbs/00_core/06_claims.ipynb #920a0579
+_BLUE, _AMBER, _GREY, _DOT, _MARK = '#0072b2', '#e69f00', '#8a8a8a', '#2b8cc4', '#d55e00'
 _CHIP = {HOLDS: (_BLUE, '#ffffff', '●'), PARTLY: (_AMBER, '#1a1a1a', '◐'), NOT: (_GREY, '#1a1a1a', '○')}
 _ROW = 'display:inline-block;vertical-align:middle;'
 
@@ -341,12 +342,12 @@ def _picture(q:Quantity, lo:float, hi:float, marks:tuple=(), width:int=180) -> s
     at = lambda x: round(5 + (width - 10)*min(max((x - lo)/((hi - lo) or 1), 0), 1))
     box = lambda left, top, w, h, style: f'<div style="position:absolute;left:{left}px;top:{top}px;width:{w}px;height:{h}px;{style}"></div>'
     parts = [box(0, 8, width, 1, f'background-color:{_GREY};opacity:0.4')]
-    parts += [box(at(m) - 1, 1, 2, 15, f'background-color:#d55e00') for m in marks]
-    if math.isfinite(q.hi - q.lo): parts.append(box(at(q.lo), 6, max(at(q.hi) - at(q.lo), 1), 5, f'background-color:{_BLUE};opacity:0.35'))
-    parts += [box(at(v) - 3, 5, 7, 7, f'background-color:{_BLUE};border-radius:50%') for v in q.values if math.isfinite(v)]
+    parts += [box(at(m) - 1, 1, 2, 15, f'background-color:{_MARK}') for m in marks]
+    if math.isfinite(q.hi - q.lo): parts.append(box(at(q.lo), 6, max(at(q.hi) - at(q.lo), 1), 5, f'background-color:{_DOT};opacity:0.4'))
+    parts += [box(at(v) - 3, 5, 7, 7, f'background-color:{_DOT};border-radius:50%') for v in q.values if math.isfinite(v)]
     return f'<div style="{_ROW}position:relative;width:{width}px;height:17px;margin:0 10px 0 0">{"".join(parts)}</div>'
 
-# %% ../nbs/00_core/06_claims.ipynb #9a8e4c1c
+# %% ../nbs/00_core/06_claims.ipynb #4004fbab
 def _range(quantities:list, marks=()) -> tuple:
     "(lo, hi) that shows all of them, with a margin."
     seen = [x for q in quantities for x in (*q.values, q.lo, q.hi) if math.isfinite(x)] + list(marks)
@@ -354,42 +355,57 @@ def _range(quantities:list, marks=()) -> tuple:
     pad = .06*(hi - lo) or .5*abs(hi) or 1
     return lo - pad, hi + pad
 
-def _rows(rule:Rule, values, prefix:str='') -> list:
-    "(label, quantity, picture, verdict or '') for every quantity of a rule; rows on one scale share a picture range."
-    if isinstance(rule, AllOf):
-        return [row for n, r, v in rule.split(values) for row in _rows(r, v, f'{prefix}{n}')]
-    qs, verdict = rule.quantities(values), rule.decide(values) if prefix else ''
+def _rows(rule:Rule, values) -> list:
+    "(quantity, picture) of a rule; quantities in one unit share a scale, differences have their own around 0."
+    qs = rule.quantities(values)
     n = len(rule.names) if isinstance(rule, RankedRule) else len(qs)
-    scales = [_range(qs[:n], rule.marks)]*n + [_range(qs[n:], (0,))]*(len(qs) - n)
-    label = lambda q: ': '.join(s for s in (prefix, q.name) if s)
-    return [(label(q), q, _picture(q, *s, rule.marks if i < n else (0,)), verdict if i == 0 else '') for i, (q, s) in enumerate(zip(qs, scales))]
+    scales = [(_range(qs[:n], rule.marks), rule.marks)]*n + [(_range(qs[n:], (0,)), (0,))]*(len(qs) - n)
+    return [(q, _picture(q, *scale, marks)) for q, (scale, marks) in zip(qs, scales)]
 
-# %% ../nbs/00_core/06_claims.ipynb #33d57c3d
-def _card(record:dict, rows:list) -> str:
+def _groups(rule:Rule, values, name:str='') -> list:
+    "(name, rule text, verdict, rows) of every part; one nameless part where the rule is not an `all_of`."
+    if not isinstance(rule, AllOf): return [(name, rule.text, rule.decide(values), _rows(rule, values))]
+    return [g for n, r, v in rule.split(values) for g in _groups(r, v, f'{name}: {n}' if name else n)]
+
+# %% ../nbs/00_core/06_claims.ipynb #3236ff4c
+def _plain(x) -> str:
+    "A small dict in words."
+    words = lambda v: f'{v:.4g}' if isinstance(v, float) else str(v)
+    return ', '.join(f'{k} {words(v)}' for k, v in x.items()) if isinstance(x, dict) else str(x)
+
+def _count(q:Quantity) -> str: return (f'{q.n} seeds' if len(q.values) > 1 else f'{q.n} points') + (f', {q.failed} failed' if q.failed else '')
+
+def _line(head:str, x) -> str:
+    "One line of the card, or nothing."
+    return f'<div style="margin:2px 0"><span style="opacity:0.7">{head}: </span>{html.escape(_plain(x))}</div>' if x else ''
+
+def _part(name:str, rule:str, verdict:str, rows:list, unit:str) -> str:
+    "The rule and the measured rows of one part."
+    head = f'<b>{_CHIP[verdict][2]} {verdict}: {html.escape(name)}.</b> ' if name else '<span style="opacity:0.7">rule: </span>'
+    body = ''.join(f'<div style="margin:3px 0">{picture}<div style="{_ROW}">{html.escape(q.name)} <b>{_numbers(q)}</b> '
+                   f'<span style="opacity:0.7">{html.escape(unit)} ({_count(q)})</span></div></div>' for q, picture in rows)
+    return f'<div style="margin:{"7px" if name else "2px"} 0 2px 0">{head}{html.escape(rule)}</div>{body}'
+
+def _card(record:dict, groups:list) -> str:
     "The html card of a measured claim."
-    esc = lambda s: html.escape(str(s))
     back, fore, sign = _CHIP[record['verdict']]
-    tag = f'<span style="opacity:0.75"> ablation</span>' if record['ablation'] else ''
-    plain = lambda x: ', '.join(f'{k} {v}' for k, v in x.items()) if isinstance(x, dict) else x
-    line = lambda head, x: f'<div style="margin:2px 0"><span style="opacity:0.7">{head}: </span>{esc(plain(x))}</div>' if x else ''
-    count = lambda q: (f'{q.n} seeds' if len(q.values) > 1 else f'{q.n} points') + (f', {q.failed} failed' if q.failed else '')
-    body = ''.join(f'<div style="margin:3px 0">{pic}<div style="{_ROW}">{f"{esc(label)} " if label else ""}<b>{_numbers(q)}</b> '
-                   f'<span style="opacity:0.7">{esc(record["unit"])} ({count(q)})</span>'
-                   f'{f" <b>{_CHIP[v][2]} {v}</b>" if v else ""}</div></div>' for label, q, pic, v in rows)
+    tag = f'{"ablation" if record["ablation"] else "claim"} {html.escape(record["id"])}'
     return (f'<div style="border-left:5px solid {back};padding:6px 0 6px 14px;margin:8px 0;max-width:760px;line-height:1.45">'
             f'<div style="margin:0 0 4px 0"><span style="background-color:{back};color:{fore};padding:2px 9px;border-radius:9px;font-weight:bold">{sign} {record["verdict"]}</span>'
-            f'<span style="opacity:0.7"> claim {esc(record["id"])}</span>{tag}</div>'
-            f'<div style="margin:2px 0;font-weight:bold">{esc(record["says"])}</div>{line("rule", record["rule"])}{body}'
-            f'{line("the paper", record["paper"])}{line("note", record["note"])}{line("detail", record["detail"])}</div>')
+            f'<span style="opacity:0.7"> {tag}</span></div><div style="margin:2px 0;font-weight:bold">{html.escape(record["says"])}</div>'
+            + ''.join(_part(*g, record['unit']) for g in groups)
+            + ''.join(_line(head, record[k]) for head, k in [('means', 'means'), ('the paper', 'paper'), ('note', 'note'), ('detail', 'detail')]) + '</div>')
 
-def _text(record:dict, rows:list) -> str:
+def _text(record:dict, groups:list) -> str:
     "The card as plain text."
-    lines = [f"claim {record['id']}: {record['verdict']}", f"  {record['says']}", f"  rule: {record['rule']}"]
-    lines += [f"  {label + ' ' if label else ''}{_numbers(q)} {record['unit']}, n = {q.n}{f', {v}' if v else ''}" for label, q, _, v in rows]
-    lines += [f'  {k}: {record[k]}' for k in ('paper', 'note', 'detail') if record[k]]
+    lines = [f"{'ablation' if record['ablation'] else 'claim'} {record['id']}: {record['verdict']}", f"  {record['says']}"]
+    for name, rule, verdict, rows in groups:
+        lines.append(f'  {f"{name}: {verdict}; " if name else ""}rule: {rule}')
+        lines += [f"    {q.name + ' ' if q.name else ''}{_numbers(q)} {record['unit']} ({_count(q)})".replace('  (', ' (') for q, _ in rows]
+    lines += [f'  {k}: {_plain(record[k])}' for k in ('means', 'paper', 'note', 'detail') if record[k]]
     return '\n'.join(lines)
 
-# %% ../nbs/00_core/06_claims.ipynb #5afe7994
+# %% ../nbs/00_core/06_claims.ipynb #ce546708
 MIME = 'application/vnd.courselib.claim+json'
 
 def _round(x:float) -> float|None: return float(f'{x:.6g}') if math.isfinite(x) else None
@@ -414,16 +430,23 @@ def _check_seeds(c, quantities:list, seeds):
         if seeds is not None and not pooled and (len(set(seeds)) < len(seeds) or len(seeds) != q.n):
             raise ValueError(f'{where}: expected {q.n} different seeds, got {list(seeds)}')
 
+def _means(values, shown:set) -> dict:
+    "Means of the measured entries that the rule sees only as a difference."
+    if not isinstance(values, dict): return {}
+    flat = {k: _array(v, k) for k, v in values.items() if not isinstance(v, dict) and k not in shown}
+    return {k: _round(float(v[np.isfinite(v)].mean())) for k, v in flat.items() if v.ndim == 1 and np.isfinite(v).any()}
+
 def _record(c, values, seeds, note, detail) -> dict:
     "What a measured claim leaves in the notebook."
     qs = [_numbers_of(q) for q in c.rule.quantities(values)]
+    shown = {n for q in qs for n in (q['name'], q['name'].split(': ')[-1])}
     one = qs[0] if len(qs) == 1 else dict(values={q['name']: q['values'] for q in qs}, n=min(q['n'] for q in qs), mean=None, lo=None, hi=None)
     record = dict(id=c.id, says=c.says, rule=c.rule.text, unit=c.unit, paper=c.paper, values=one['values'], n=one['n'], mean=one['mean'], lo=one['lo'], hi=one['hi'],
                   verdict=c.rule.decide(values), note=note, detail=detail, ablation=c.ablation, seeds=None if seeds is None else [int(s) for s in seeds],
-                  quantities=qs, parts=_parts(c.rule, values) if isinstance(c.rule, AllOf) else [])
+                  means=_means(values, shown) if any(' - ' in q['name'] for q in qs) else {}, quantities=qs, parts=_parts(c.rule, values) if isinstance(c.rule, AllOf) else [])
     return json.loads(json.dumps(record, default=lambda o: o.tolist() if hasattr(o, 'tolist') else str(o)))
 
-# %% ../nbs/00_core/06_claims.ipynb #084b2805
+# %% ../nbs/00_core/06_claims.ipynb #f12053b0
 def display_bundle(
     page:str,           # html, for notebooks
     text:str,           # the same in plain text, for terminals
@@ -458,11 +481,11 @@ class Claim:
     ):
         "Decide by the rule, show the card and leave the record in the notebook. Once a claim: other numbers later are a ValueError."
         _check_seeds(self, self.rule.quantities(values), seeds)
-        record, rows = _record(self, values, seeds, note, detail), _rows(self.rule, values)
+        record, groups = _record(self, values, seeds, note, detail), _groups(self.rule, values)
         if self._result and self.record['quantities'] != record['quantities']:
             raise ValueError(f"claim '{self.id}' was measured already, with other numbers, and a claim is measured once; to start over, run the cell that declares it again")
-        self._result.update(record=json.dumps(record), text=_text(record, rows))
-        display_bundle(_card(record, rows), self._result['text'], **{MIME: record})
+        self._result.update(record=json.dumps(record), text=_text(record, groups))
+        display_bundle(_card(record, groups), self._result['text'], **{MIME: record})
 
     @property
     def record(self) -> dict:

@@ -16,7 +16,7 @@ import torch
 
 from .claims import display_bundle
 
-# %% ../nbs/00_core/07_exercises.ipynb #2fb88581
+# %% ../nbs/00_core/07_exercises.ipynb #b3501c17
 def _is_array(v) -> bool: return isinstance(v, (torch.Tensor, np.ndarray, np.generic, bool, int, float, complex))
 
 def _numbers(v) -> np.ndarray:
@@ -32,6 +32,7 @@ def _brief(v, most:int=8) -> str:
         a = _numbers(v)
         kind = str(v.dtype).replace('torch.', '')
         show = np.array2string(a if a.size <= most else a.ravel()[:4], precision=4, separator=', ', suppress_small=True).replace('\n', '')
+        if not a.shape: return show
         return f'{tuple(a.shape)} {kind} {show}' if a.size <= most else f'{tuple(a.shape)} {kind} {show[:-1]}, ...]'
     if isinstance(v, (tuple, list)) and len(v) <= 6: return ', '.join(map(_brief, v)).join('()' if isinstance(v, tuple) else '[]')
     if isinstance(v, dict) and len(v) <= 6: return '{' + ', '.join(f'{k}: {_brief(x)}' for k, x in v.items()) + '}'
@@ -82,7 +83,7 @@ def difference(
     if callable(want): return None      # functions cannot be compared
     return None if got is want or bool(got == want) else f'{where}is {_brief(got)}, expected {_brief(want)}'
 
-# %% ../nbs/00_core/07_exercises.ipynb #d8f1fba7
+# %% ../nbs/00_core/07_exercises.ipynb #59ce9296
 def _copy(v):
     "A deep copy; tensors become leaves with the same requires_grad."
     if isinstance(v, torch.Tensor): return v.detach().clone().requires_grad_(v.requires_grad)
@@ -111,7 +112,7 @@ def _where(error:BaseException, fn:Callable) -> str:
     text = f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'[:300]
     home = getattr(getattr(fn, '__code__', None), 'co_filename', None)
     frame = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == home), None)
-    return f'{text}\n  in the line: {linecache.getline(frame.filename, frame.lineno).strip()}' if frame else text
+    return f'{text}\n  in the line  {linecache.getline(frame.filename, frame.lineno).strip()}' if frame else text
 
 # %% ../nbs/00_core/07_exercises.ipynb #af89cfa4
 @dataclass
@@ -182,7 +183,7 @@ def compare_attempts(
         if changed and (d := difference(g, w, rtol, atol, f'its input {name}, which the function changes, ')): return d
     return _grad_difference(got.grads, want.grads, rtol, atol) if want.grads is not None and got.grads is not None else None
 
-# %% ../nbs/00_core/07_exercises.ipynb #9d047ce8
+# %% ../nbs/00_core/07_exercises.ipynb #a63d305d
 def generator(
     rng:np.random.Generator,    # as handed to `inputs`
 ) -> torch.Generator:
@@ -201,16 +202,17 @@ _LOOK = {'correct': ('#0072b2', '●'), 'not yet': ('#e69f00', '◐'), 'not writ
 def _say(head:str, lines:list, what:str):
     "Show a mark with its explanation, as html and as text."
     colour, sign = _LOOK[head]
-    body = ''.join(f'<div style="white-space:pre-wrap;margin:2px 0 0 0">{html.escape(l)}</div>' for l in lines)
-    display_bundle(f'<div style="border-left:5px solid {colour};padding:4px 0 4px 14px;margin:6px 0;max-width:760px"><b>{sign} {html.escape(what)}: {head}</b>{body}</div>',
-                   '\n'.join([f'{sign} {what}: {head}', *(f'  {l}' for l in lines)]))
+    font = lambda l: 'font-family:monospace;font-size:0.92em;' if l.startswith('  ') else ''     # values stand in columns
+    body = ''.join(f'<div style="{font(l)}white-space:pre-wrap;margin:2px 0 0 0">{html.escape(l)}</div>' for l in lines)
+    display_bundle(f'<div style="border-left:5px solid {colour};padding:4px 0 4px 14px;margin:6px 0;max-width:760px"><b>{sign} {head}: {html.escape(what)}</b>{body}</div>',
+                   '\n'.join([f'{sign} {head}: {what}', *(f'  {l}' for l in lines)]))
 
 class Mark(int):
     "True or False, but a notebook does not print it below the explanation."
     def __repr__(self): return str(bool(self))
     def _ipython_display_(self): pass
 
-# %% ../nbs/00_core/07_exercises.ipynb #cea122b4
+# %% ../nbs/00_core/07_exercises.ipynb #b2e05532
 @dataclass
 class Rebuild:
     "An exercise: write this function. Made by `rebuild`."
@@ -257,10 +259,10 @@ class Rebuild:
         if found is None: return 'correct', [f'agrees with the chapter on {self.trials} new inputs' + (', gradients included' if self.grads else '')]
         i, names, args, got, want, d = found
         if got.unwritten: return 'not written yet', ['It still raises NotImplementedError.']
-        lines = [f'On input {i + 1} of {self.trials}, {d}.' if not got.error else f'On input {i + 1} of {self.trials}, {d}']
+        lines = f'On input {i + 1} of {self.trials}, {d}'.split('\n')
         lines += [f'  {n} = {_brief(a)}' for n, a in zip(names, args)]
-        if not got.error and not want.error: lines += [f'  expected {_brief(want.value)}', f'  got      {_brief(got.value)}']
-        return 'not yet', lines + [f'Hint: {self.wrong[s][1]}' for s in self.suspects(fn, draw)[:1]]
+        if not got.error and not want.error and difference(got.value, want.value, self.rtol, self.atol): lines += [f'  expected {_brief(want.value)}', f'  got      {_brief(got.value)}']
+        return 'not yet', lines + [f'Suspected: {s}. {self.wrong[s][1]}' for s in self.suspects(fn, draw)[:1]]
 
     def check(
         self,
@@ -304,7 +306,7 @@ def rebuild(
     if trials < 1: raise ValueError(f"rebuild '{name}': trials is 1 or more, got {trials}")
     return Rebuild(name, reference, inputs, dict(wrong or {}), trials, rtol, atol, grads)
 
-# %% ../nbs/00_core/07_exercises.ipynb #823c19f9
+# %% ../nbs/00_core/07_exercises.ipynb #206be5ca
 def _plain(v):
     "A tensor or array of one element as a Python value."
     if isinstance(v, (torch.Tensor, np.ndarray, np.generic)): return v.item() if _numbers(v).size == 1 else v
@@ -340,6 +342,9 @@ class Predict:
     def mark(self, guess) -> tuple:
         "('correct' | 'not yet' | 'not written yet', lines)"
         guess = _plain(guess)
+        if isinstance(guess, str) and isinstance(self.truth, (int, float)):
+            try: guess = float(guess)
+            except ValueError: pass
         if guess is None or guess is ...: return self._open('Write down your guess before you read on.')
         if self.options and not any(self.same(guess, o) for o in self.options): return self._open(f'{_brief(guess)} is not among the options.')
         if self.same(guess, self.truth): return 'correct', ['Your prediction was right.']

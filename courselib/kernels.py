@@ -17,7 +17,7 @@ from typing import Callable
 
 import torch
 
-# %% ../nbs/00_core/08_kernels.ipynb #b4e0d942
+# %% ../nbs/00_core/08_kernels.ipynb #05687a37
 class _Stub:
     "Stands in for triton.language: its names can be mentioned, not called."
     def __init__(self, name:str='tl'): self._name = name
@@ -35,6 +35,7 @@ class _NoKernel:
     def __getitem__(self, grid): return self
     def __call__(self, *args, **kwargs): raise RuntimeError(f"kernel '{self.__name__}' needs Triton, which is not installed here ({WHY_NOT}); use the PyTorch reference")
 
+os.environ.setdefault('TRITON_DEFAULT_FP_FUSION', '1')      # a*b + c may be one rounding, as always so far; unset, Triton 3.9 warns
 WHY_NOT = ''
 try:
     import triton
@@ -144,7 +145,7 @@ def dispatch(
 
 softmax_rows = dispatch(_softmax_launch, softmax_rows_ref)
 
-# %% ../nbs/00_core/08_kernels.ipynb #f5ae77b8
+# %% ../nbs/00_core/08_kernels.ipynb #f4a836cf
 def run_python(
     code:str,           # Python source
     timeout:float=300,  # seconds
@@ -154,7 +155,7 @@ def run_python(
     path = os.pathsep.join(p for p in [os.getcwd(), *sys.path] if p)
     done = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, timeout=timeout, env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1', **env})
     assert done.returncode == 0, f'the code failed in its own process:\n{done.stdout[-2000:]}{done.stderr[-4000:]}'
-    return done.stdout
+    return done.stdout.strip()
 
 def interpreted(
     code:str,           # Python source; imports the kernels it tests
