@@ -341,7 +341,9 @@ def still(
     if isinstance(fig, Figure): fig.savefig(out, format='png')
     else: _draw_still(fig, width).savefig(out, format='png', facecolor='white')
     small = io.BytesIO()
-    Image.open(out).convert('RGB').quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(small, format='png', optimize=True)
+    # images need every colour they have, lines need few: median cut alone turned a small orange shape brown
+    how = dict(method=Image.Quantize.MAXCOVERAGE, kmeans=2) if isinstance(fig, Figure) else dict(method=Image.Quantize.MEDIANCUT)
+    Image.open(out).convert('RGB').quantize(colors, dither=Image.Dither.NONE, **how).save(small, format='png', optimize=True)
     return small.getvalue()
 
 def _draw_still(fig, width):
@@ -390,7 +392,7 @@ def show(
     from IPython.display import display
     if not alt or not alt.strip(): raise ValueError('expected an alt text that says what the figure shows, got an empty one')
     if not isinstance(fig, go.Figure):
-        png = still(fig, colors=128)
+        png = still(fig, colors=256)
         return display({'text/html': still_html(png, alt), 'text/plain': f'Figure: {alt}'}, raw=True)
     from courselib.explore import frozen_html
     import json
