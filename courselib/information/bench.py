@@ -6,9 +6,9 @@
 __all__ = ['DEGREES', 'HIDDEN', 'SYMBOLS', 'icosahedron', 'harmonic_power', 'rotations', 'SZT', 'szt_task', 'entropy2',
            'image_task', 'regression_task', 'gaussian_pair', 'codes', 'H_disc', 'mi_disc', 'pairwise_lse', 'Run',
            'fan_in_init', 'szt_nets', 'log_steps', 'split_many', 'losses', 'train_many', 'plane', 'compression', 'fall',
-           'add_plane', 'plot_plane']
+           'dot_sizes', 'add_plane', 'plot_plane']
 
-# %% ../../nbs/01_information/00_bench.ipynb #a89a55df
+# %% ../../nbs/01_information/00_bench.ipynb #70474ec7
 import math
 from dataclasses import dataclass, field, replace
 from typing import Callable, Sequence
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 import plotly.graph_objects as go
-from ..data import Data, digits, fashion
+from ..data import Data, digits, fashion, noisy_labels
 from ..models import StackedMLP
-from ..plots import PALETTE, axes, rgba
+from ..plots import PALETTE, axes
 from ..train import batches
 
 # %% ../../nbs/01_information/00_bench.ipynb #d5a9bc01
@@ -85,11 +85,11 @@ def entropy2(p: Tensor # any shape, probabilities of one of two outcomes
     "Entropy of a coin, $h(p)=-p\\log_2 p-(1-p)\\log_2(1-p)$."
     return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))/math.log(2)
 
-# %% ../../nbs/01_information/00_bench.ipynb #478e676f
+# %% ../../nbs/01_information/00_bench.ipynb #7dd47c42
 def image_task(name: str='digits',    # 'digits' (8 x 8) or 'fashion' (28 x 28)
                n_train: int=1000,     # training images
                n_test: int=500,       # test images
-               label_noise: float=0., # share of the training labels that is drawn anew, in [0, 1)
+               label_noise: float=0., # share of the training labels that become wrong, in [0, 1)
                noise: str='sym',      # 'sym' or 'asym', see `courselib.data.noisy_labels`
                seed: int=0            # which images, which labels
               ) -> tuple[Data, Data]: # train, test; the test labels are always clean
@@ -99,10 +99,7 @@ def image_task(name: str='digits',    # 'digits' (8 x 8) or 'fashion' (28 x 28)
     get = digits if name == 'digits' else fashion
     train, = get('train').split(n_train, seed=seed)
     test, = get('test').split(n_test, seed=seed)
-    if label_noise:
-        from courselib.data import noisy_labels
-        train = noisy_labels(train, label_noise, kind=noise, seed=seed)
-    return train, test
+    return noisy_labels(train, label_noise, kind=noise, seed=seed) if label_noise else train, test
 
 # %% ../../nbs/01_information/00_bench.ipynb #8c78c419
 def regression_task(name: str='diabetes', # 'diabetes' (442 patients, 10 measurements) or 'synthetic'
@@ -298,7 +295,19 @@ def _stepper(model, opt, lr, wd):
         o.step(); o.zero_grad()
     return step
 
-# %% ../../nbs/01_information/00_bench.ipynb #8d73476a
+# %% ../../nbs/01_information/00_bench.ipynb #8966355c
+def _prepare(model, X, y, train, loss, seeds):
+    "Inputs (N, D), labels (S, N), seeds, kind of loss, training indices (S, n) and mask (S, N)."
+    S = len(model)
+    X, y = X.flatten(1), y.expand(S, -1) if y.ndim == 1 else y
+    if len(y) != S or y.shape[1] != len(X): raise ValueError(f'expected labels ({len(X)},) or ({S}, {len(X)}), got {tuple(y.shape)}')
+    seeds = list(range(S)) if seeds is None else list(seeds)
+    if len(seeds) != S: raise ValueError(f'expected {S} seeds, one for each net; got {len(seeds)}')
+    kind = loss or ('ce' if model.widths[-1] > 1 else 'bce' if bool(((y == 0) | (y == 1)).all()) else 'mse')
+    idx = split_many(len(X), train, seeds)
+    return X, y, seeds, kind, idx, torch.zeros(S, len(X), dtype=torch.bool).scatter_(1, idx, True)
+
+# %% ../../nbs/01_information/00_bench.ipynb #e87ec9df
 def train_many(model: StackedMLP,                # S nets, trained in place
                X: Tensor,                        # (N, D) all inputs, training and test
                y: Tensor,                        # (N,) labels or real targets, or (S, N) with labels for each net
@@ -318,33 +327,25 @@ def train_many(model: StackedMLP,                # S nets, trained in place
                stop: Callable|None=None          # stop(loss, acc) with (S, 2) arrays at a checkpoint -> True ends the run
               ) -> Run:
     "Train many nets at once and keep what they looked like on the way."
-    S = len(model)
-    X, y = X.flatten(1), y.expand(S, -1) if y.ndim == 1 else y
-    if len(y) != S or y.shape[1] != len(X): raise ValueError(f'expected labels ({len(X)},) or ({S}, {len(X)}), got {tuple(y.shape)}')
-    seeds = list(range(S)) if seeds is None else list(seeds)
-    if len(seeds) != S: raise ValueError(f'expected {S} seeds, one for each net; got {len(seeds)}')
-    kind = loss or ('ce' if model.widths[-1] > 1 else 'bce' if bool(((y == 0) | (y == 1)).all()) else 'mse')
-    idx = split_many(len(X), train, seeds)                                               # (S, n)
-    mask = torch.zeros(S, len(X), dtype=torch.bool).scatter_(1, idx, True)
+    X, y, seeds, kind, idx, mask = _prepare(model, X, y, train, loss, seeds)
     n, bs = idx.shape[1], min(bs, idx.shape[1])
     steps = math.ceil(epochs*n/bs)
     order = torch.stack([i[batches(n, bs, steps, s)] for i, s in zip(idx, seeds)], 1)    # (steps, S, bs)
-    at, net = log_steps(steps, log, n_log), torch.arange(S)[:, None]
-    step, acts, ls, accs, done, logs = _stepper(model, opt, _vector(lr, S, 'lr'), _vector(wd, S, 'wd')), [], [], [], [], {}
+    at, net = log_steps(steps, log, n_log), torch.arange(len(model))[:, None]
+    step, acts, ls, accs, logs = _stepper(model, opt, _vector(lr, len(model), 'lr'), _vector(wd, len(model), 'wd')), [], [], [], {}
     for i in range(steps + 1):
-        if i == at[len(done)]:
+        if i == at[len(ls)]:
             hs, l, a = _look(model, X, y, mask, kind, keep)
-            acts.append(hs), ls.append(l), accs.append(a), done.append(i)
+            acts.append(hs), ls.append(l), accs.append(a)
             for f in hooks: logs.setdefault(f.__name__, []).append(f(model, i))
             if i == steps or (stop is not None and stop(l, a)): break
-        b = order[i]                                                                     # (S, bs)
-        losses(model(X[b]), y[net, b], kind).mean(1).sum().backward()                    # the sum over nets: each gets its own gradient
+        losses(model(X[order[i]]), y[net, order[i]], kind).mean(1).sum().backward()      # the sum over nets: each gets its own gradient
         step()
-    done = np.array(done)
+    done = at[:len(ls)]
     return Run(acts, np.stack(ls, 1), np.stack(accs, 1), done*bs/n, done, idx, y, model, logs)
 
-# %% ../../nbs/01_information/00_bench.ipynb #5e17c3ad
-def plane(run: Run,
+# %% ../../nbs/01_information/00_bench.ipynb #cd3eb083
+def plane(run: Run,                         # with activations
           est: Callable|Sequence[Callable], # est(T, p) -> (I(X;T), I(T;Y)) in bits, T (N, d); or one for each layer
           p: Tensor|None=None               # (N,), (N, K) or (S, N): p(y | x); None: the run's labels as if they were certain
          ) -> np.ndarray:                   # (S, C, L, 2)
@@ -370,36 +371,35 @@ def fall(P: np.ndarray # (S, C, L, 2), or I(X;T) alone (S, C, L)
     I = P[..., 0] if P.ndim == 4 else P
     return I[:, 0] - I[:, -1]
 
-# %% ../../nbs/01_information/00_bench.ipynb #3a37ac26
+# %% ../../nbs/01_information/00_bench.ipynb #96ef0525
 SYMBOLS = ['circle', 'square', 'diamond', 'triangle-up', 'cross', 'x', 'star']
 
-def _trail(P, l, c): # (S, C, L, 2) -> x, y of all nets' paths up to checkpoint c, with gaps between nets
-    gap = np.full((len(P), 1, 2), np.nan)
-    return np.concatenate([P[:, :c+1, l], gap], 1).reshape(-1, 2)[:-1].T
+def dot_sizes(S: int, # nets
+              C: int, # checkpoints
+              c: int  # the one shown, 0..C-1
+             ) -> np.ndarray: # (S*C,) px: now large, before small, later 0
+    "Sizes of the dots of one layer at checkpoint `c`, all nets after one another."
+    return np.tile(np.where(np.arange(C) == c, 10., np.where(np.arange(C) < c, 3.5, 0.)), S)
 
-def add_plane(fig: go.Figure,
+def add_plane(fig: go.Figure,                # changed in place
               P: np.ndarray,                 # (S, C, L, 2)
-              c: int=-1,                     # checkpoint whose dots are drawn
+              c: int=-1,                     # checkpoint shown
               names: Sequence[str]|None=None,# of the layers; None: layer 1, layer 2, ...
               curve: tuple|None=None,        # (I(X;T), I(T;Y)) of the information-bottleneck curve
               row: int|None=None, col: int|None=None,
               legend: bool=True
              ) -> go.Figure:
-    "Draw checkpoint `c` of a plane: dots for nets and layers, their paths so far, the bound."
-    at, c = dict(row=row, col=col) if row else {}, range(P.shape[1])[c]
+    "Draw checkpoint `c` of a plane into a figure."
+    at, (S, C, L, _) = dict(row=row, col=col) if row else {}, P.shape
     x, y = curve if curve is not None else ([], [])
     fig.add_scatter(x=x, y=y, name='IB curve', mode='lines', line=dict(color='#8a8a8a', width=2), hoverinfo='skip', showlegend=legend and curve is not None, **at)
-    names = names or [f'layer {l+1}' for l in range(P.shape[2])]
-    for l, name in enumerate(names):
-        tx, ty = _trail(P, l, c)
-        fig.add_scatter(x=tx, y=ty, mode='lines', line=dict(color=rgba(PALETTE[l % 7], .28), width=1.2), hoverinfo='skip', showlegend=False, **at)
-    for l, name in enumerate(names):
-        fig.add_scatter(x=P[:, c, l, 0], y=P[:, c, l, 1], name=name, mode='markers', showlegend=legend, legendgroup=name,
-                        marker=dict(color=PALETTE[l % 7], symbol=SYMBOLS[l % 7], size=9, line=dict(width=1, color='white')), **at)
-    return fig
+    for l, name in enumerate(names or [f'layer {l+1}' for l in range(L)]):
+        fig.add_scatter(x=P[:, :, l, 0].ravel(), y=P[:, :, l, 1].ravel(), name=name, mode='markers', showlegend=legend, legendgroup=name, hoverinfo='skip',
+                        marker=dict(color=PALETTE[l % 7], symbol=SYMBOLS[l % 7], size=dot_sizes(S, C, range(C)[c]), opacity=.85, line=dict(width=0)), **at)
+    return fig.update_layout(legend_itemsizing='constant')
 
 def plot_plane(P: np.ndarray,            # (S, C, L, 2)
-               c: int=-1,                # checkpoint whose dots are drawn
+               c: int=-1,                # checkpoint shown
                title: str|None=None,
                hx: float=12.,            # H(X) in bits, right end of the picture
                **kwargs                  # names, curve of `add_plane`
