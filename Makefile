@@ -31,7 +31,7 @@ setup: $(STAMP)  ## only the set-up: .venv and everything in it
 lab: $(STAMP)  ## JupyterLab on the first page of the course
 	@$(PY) tools/setup.py --hooks
 	@.venv/bin/nbdev_trust >/dev/null 2>&1 || true
-	$(PY) -m jupyterlab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
+	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 chapter: $(STAMP)  ## run one chapter and store its outputs: NB=continual/stability_gap
 	@$(PY) tools/chapter.py "$(NB)"

@@ -21,8 +21,7 @@ def label(nb): return nb.slug if nb.kind in ('chapter', 'core') else f'{nb.part}
 @pytest.mark.parametrize('nb, rule', [pytest.param(nb, name, id=f'{label(nb)}-{name}') for nb in NOTEBOOKS
                                       for name, (_, kinds) in contract.RULES.items() if nb.kind in kinds])
 def test_rule(nb, rule):
-    problems = contract.check(nb, only={rule})
-    assert not problems, '\n' + '\n'.join(problems)
+    if problems := contract.check(nb, only={rule}): pytest.fail('\n'.join(problems), pytrace=False)
 
 
 def test_there_are_notebooks():

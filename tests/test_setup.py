@@ -162,7 +162,7 @@ def test_help_is_the_default_and_names_every_command(clone):
 
 def test_lab_opens_the_first_page_with_extra_arguments(clone):
     out = make(clone, '-n', 'lab', 'LAB_ARGS=--no-browser --port 8899').stdout
-    assert re.search(r'jupyterlab nbs/index.ipynb.*--no-browser --port 8899', out) and 'setup.py --hooks' in out
+    assert re.search(r'jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb.*--no-browser --port 8899', out) and 'setup.py --hooks' in out
 
 
 def test_ci_does_not_install_hooks(clone):
@@ -184,6 +184,24 @@ def test_ci_script():
     assert subprocess.run(['bash', '-n', script]).returncode == 0
     src = script.read_text()
     assert src.rstrip().endswith('make test') and src.index('apt-get update') < src.index('apt-get install') and 'set -euo pipefail' in src
+
+
+@pytest.mark.parametrize('there, installs', [((), 'update -qq|install -y -qq --no-install-recommends make git chromium fonts-dejavu-core'), (('make', 'git', 'chromium'), ''),
+                                             (('make', 'git', 'google-chrome'), ''), (('make', 'git'), 'update -qq|install -y -qq --no-install-recommends chromium fonts-dejavu-core')])
+def test_ci_installs_what_is_missing(tmp_path, there, installs):
+    "With a path on which only `there` is found, and an apt-get that notes what it is asked for."
+    bin, log = tmp_path/'bin', tmp_path/'log'
+    bin.mkdir(); (tmp_path/'.ci').mkdir()
+    shutil.copy(ROOT/'.ci'/'run', tmp_path/'.ci')
+    log.write_text('')
+    for tool in ('bash', 'dirname', 'tail', 'cat', 'sh'): (bin/tool).symlink_to(shutil.which(tool))
+    stub = lambda name, body: ((bin/name).write_text(f'#!/bin/sh\n{body}\n'), (bin/name).chmod(0o755))
+    stub('python3', 'exit 0')
+    stub('apt-get', f'echo "$@" >> {log}; for w in "$@"; do case $w in make) printf "#!/bin/sh\\necho made \\$1\\n" > {bin}/make; /bin/chmod +x {bin}/make;; esac; done')
+    for tool in there: stub(tool, 'echo made $1')
+    result = subprocess.run(['bash', '.ci/run'], cwd=tmp_path, env=dict(PATH=str(bin), CI='true'), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert result.returncode == 0 and result.stdout.rstrip().endswith('made test'), result.stdout + result.stderr
+    assert log.read_text().strip().replace('\n', '|') == installs
 
 
 # ---- CPU builds of torch ----------------------------------------------------------------------------------------------
