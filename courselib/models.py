@@ -91,7 +91,7 @@ def mlp(d_in: int,                         # values of one input, e.g. 196 for a
     hidden = [width]*depth if isinstance(width, int) else list(width)
     return MLP([d_in, *hidden, d_out], act, out_act)
 
-# %% ../nbs/00_core/02_models.ipynb #3d3fba0f
+# %% ../nbs/00_core/02_models.ipynb #94d9ce99
 class StackedMLP(nn.Module):
     "Many seeds of one MLP, with batched matrix products."
     def __init__(self,
@@ -138,14 +138,15 @@ class StackedMLP(nn.Module):
         "What the last layers see, (S, B, width)."
         return self.hidden(x)[-2]
     def unstack(self,
-                s: int # which net, 0..S-1 (its place in the stack)
+                s: int,            # which net, 0..S-1 (its place in the stack)
+                net: MLP|None=None # where to put the weights; None makes a new net
                ) -> MLP:
         "Net `s` alone (its weights are copied)."
-        net = MLP(self.widths, list(self.acts)[:-1], self.acts[-1])
-        with torch.no_grad():
-            for l, w, b in zip(net.layers, self.weights, self.biases):
-                l.weight.copy_(w[s].T); l.bias.copy_(b[s, 0])
-        return net.to(self.weights[0].device)
+        if net is None:
+            with torch.random.fork_rng(devices=[]): net = MLP(self.widths, list(self.acts)[:-1], self.acts[-1]).to(self.weights[0])
+        for layer, w, b in zip(net.layers, self.weights, self.biases):
+            layer.weight.data.copy_(w[s].T); layer.bias.data.copy_(b[s, 0])
+        return net
 
 # %% ../nbs/00_core/02_models.ipynb #3d90722b
 def _norm(kind, c):
@@ -187,7 +188,7 @@ def convnet(c_in: int=1,            # channels C of the image
     "A small convolutional network for images of 8 to 64 pixels."
     return ConvNet(c_in, width, n_out, norm)
 
-# %% ../nbs/00_core/02_models.ipynb #06db3141
+# %% ../nbs/00_core/02_models.ipynb #b1c3071c
 class Attention(nn.Module):
     "Multi-head self-attention."
     def __init__(self,
@@ -201,9 +202,9 @@ class Attention(nn.Module):
         self.qkv, self.proj = nn.Linear(dim, 3*dim), nn.Linear(dim, dim)
     def forward(self, x):
         B, T, d = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.heads, d//self.heads).permute(2, 0, 3, 1, 4)   # each (B, h, T, d/h)
-        x = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)                      # (B, h, T, d/h)
-        return self.proj(x.transpose(1, 2).reshape(B, T, d))                                    # (B, T, d)
+        q, k, v = [t.view(B, T, self.heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, -1)]   # each (B, h, T, d/h)
+        x = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)                           # (B, h, T, d/h)
+        return self.proj(x.transpose(1, 2).reshape(B, T, d))                                         # (B, T, d)
 
 class Block(nn.Module):
     "A pre-norm transformer block."
