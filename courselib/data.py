@@ -25,13 +25,13 @@ def _gen(
     "A generator of its own for each purpose, far from those of neighbouring seeds."
     return torch.Generator().manual_seed(int(seed)*1_000_003 % 2**62+stream)
 
-# %% ../nbs/00_core/01_data.ipynb #3ea932b0
+# %% ../nbs/00_core/01_data.ipynb #c421af5e
 def _index(
     idx, # list of ints, slice, boolean mask or index tensor
     n:int, # number of samples
 ) -> torch.Tensor: # (M,) int64
     "Any way of naming samples, as an index tensor."
-    if isinstance(idx, slice): return torch.arange(n)[idx]
+    if isinstance(idx, slice): return torch.from_numpy(np.arange(n)[idx].copy())
     idx = torch.as_tensor(idx)
     if idx.dtype == torch.bool:
         if idx.shape != (n,): raise ValueError(f'expected a boolean mask of shape ({n},), got {tuple(idx.shape)}')
@@ -65,7 +65,7 @@ def _spans(
     ends = [round(sum(counts[:i])) for i in range(len(counts)+1)]
     return list(zip(ends[:-1], ends[1:]))
 
-# %% ../nbs/00_core/01_data.ipynb #012f80e2
+# %% ../nbs/00_core/01_data.ipynb #d9ecad34
 class Data:
     "One data set: `x`, `y`, class `names`, further `fields` per sample (as attributes: `d.masks`) and `info` on the whole."
     def __init__(self,
@@ -75,8 +75,9 @@ class Data:
         info:dict=None, # what holds for all samples, e.g. factor names
         **fields, # one value per sample each: tensors or arrays (N, ...), or lists of length N
     ):
-        self.x, self.y, self.names, self.info = x, y, list(names), dict(info or {})
-        self.fields = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in fields.items()}
+        tensor = lambda v: torch.from_numpy(v) if isinstance(v, np.ndarray) else v
+        self.x, self.y, self.names, self.info = tensor(x), tensor(y), list(names), dict(info or {})
+        self.fields = {k: tensor(v) for k, v in fields.items()}
         for k, v in dict(y=y, **fields).items():
             if len(v) != len(x): raise ValueError(f'expected one value of {k} per sample, {len(x)}, got {len(v)}')
         clash = [k for k in (*self.fields, *self.info) if hasattr(Data, k)]
@@ -321,7 +322,7 @@ def _fashion_full(split:str) -> tuple:
     y = np.frombuffer(gzip.open(_fashion_file(f'{part}-labels-idx1-ubyte.gz')).read(), np.uint8, offset=8)
     return torch.from_numpy(x.copy()), torch.from_numpy(y.astype(np.int64)), torch.arange(len(x))
 
-# %% ../nbs/00_core/01_data.ipynb #e5baf9db
+# %% ../nbs/00_core/01_data.ipynb #dbadebd3
 def fashion(
     split:str='train', # 'train' (10,000; full: 60,000) or 'test' (2,000; full: 10,000)
     size:int=28, # pixels a side: 28, 14 or 7 (average pooling)
@@ -336,7 +337,7 @@ def fashion(
     d = Data(x, y, FASHION_NAMES, info={'name': f'fashion {split}'}, index=index)
     if n is not None: d, = d.split(n, seed=seed)
     x = d.x[:, None].float()/255
-    return d.replace(x=F.avg_pool2d(x, 28//size) if size < 28 else x, y=d.y.clone())
+    return d.replace(x=F.avg_pool2d(x, 28//size) if size < 28 else x, y=d.y.clone(), index=d.index.clone())
 
 # %% ../nbs/00_core/01_data.ipynb #3f6191ad
 def _fold(u, v, k): # k-fold symmetry: (distance along the nearest spoke, distance from it); one spoke points up
@@ -1179,14 +1180,14 @@ def noisy_labels(
     wrong = (y[flip]+1+torch.randint(max(C-1, 1), (len(flip),), generator=gen)) % C if kind == 'sym' else to[y[flip]]
     return d.replace(y=y.scatter(0, flip, wrong).to(d.y.device), clean=d.y)
 
-# %% ../nbs/00_core/01_data.ipynb #b7c7e60e
+# %% ../nbs/00_core/01_data.ipynb #744b5c60
 def episodes(
     d:Data, # with classes
     ways:int=5, # classes in an episode
     shots:int=1, # support samples of each class
     queries:int=15, # query samples of each class
-    n:int=1, # episodes
     seed:int=0, # of classes and samples
+    n:int=1, # episodes
 ) -> list: # of (support, query): Data with y in 0..ways-1, in the order of the classes
     "Few-shot classification tasks (Vinyals et al., 2016)."
     where = [(d.y.cpu() == c).nonzero()[:, 0] for c in range(len(d.names))]
