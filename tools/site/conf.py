@@ -86,26 +86,18 @@ def outdated(app, env, added, changed, removed):
     return [d for d, h in new.items() if old.get(d, h) != h and d in env.found_docs]
 
 
-def head(f, up):
-    "The panel under a chapter's title."
-    o, link = [], lambda items: ''.join(f'<a href="{up}{i["doc"]}.html">{escape(i["title"])}</a>' for i in items)
-    if f['description']: o.append(f'<p class="cl-lead">{escape(f["description"])}</p>')
+def rows(f, up):
+    "The lines of a chapter's head that depend on other pages."
+    link = lambda items: '<span class="cl-chips">' + ''.join(f'<a href="{up}{i["doc"]}.html">{escape(i["title"])}</a>' for i in items) + '</span>'
     if f['paper']:
-        arxiv = f'<a class="cl-arxiv" href="https://arxiv.org/abs/{escape(f["arxiv"])}">arXiv {escape(f["arxiv"])}</a>' if f['arxiv'] else ''
         held = ''.join(f'<span class="cl-verdict" data-verdict="{v}">{v}</span>' for v in f['claims'])
-        level = f'<span class="cl-level cl-{f["level"]}">{f["level"]}</span>' if f['level'] else ''
-        rows = [('paper', f'<cite>{escape(f["paper"])}</cite><span class="cl-by">{escape(f["authors"])}{" · " if f["authors"] and f["year"] else ""}{escape(str(f["year"]))}</span>{arxiv}')]
-        if level or held: rows.append(('level', level))
-        if held: rows.append(('claims', f'<a class="cl-held" href="{up}claims.html">{held}</a>'))
-        if f['needs']: rows.append(('needs', f'<span class="cl-chips">{link(f["needs"])}</span>'))
-        if f['after']: rows.append(('needed by', f'<span class="cl-chips">{link(f["after"])}</span>'))
-        rows.append(('run it', f'<code class="cl-run">make chapter NB={f["part"]["slug"]}/{f["slug"]}</code>'))
-        o.append('<dl class="cl-head">' + ''.join(f'<div><dt>{k}</dt><dd>{v}</dd></div>' for k, v in rows) + '</dl>')
+        lines = [('level', f'<span class="cl-level cl-{f["level"]}">{f["level"]}</span>' if f['level'] else ''), ('claims', f'<a class="cl-held" href="{up}claims.html">{held}</a>' if held else ''),
+                 ('needs', link(f['needs']) if f['needs'] else ''), ('needed by', link(f['after']) if f['after'] else ''),
+                 ('run it', f'<code class="cl-run">make chapter NB={f["part"]["slug"]}/{f["slug"]}</code>')]
     elif f['module']:
-        used = f'<div><dt>used by</dt><dd><span class="cl-chips">{link(f["after"][:12])}</span></dd></div>' if f['after'] else ''
-        o.append(f'<dl class="cl-head"><div><dt>module</dt><dd><a href="{up}api/{f["module"]}.html"><code>{f["module"]}</code></a></dd></div>'
-                 f'<div><dt>source</dt><dd><code>{escape(f["source"])}</code></dd></div>{used}</dl>')
-    return ''.join(o)
+        lines = [('module', f'<a href="{up}api/{f["module"]}.html"><code>{f["module"]}</code></a>'), ('source', f'<code>{escape(f["source"])}</code>'), ('used by', link(f['after'][:12]) if f['after'] else '')]
+    else: lines = []
+    return ''.join(f'<div><dt>{k}</dt><dd>{v}</dd></div>' for k, v in lines if v)
 
 
 def link_names(body, f, up, doc):
@@ -138,7 +130,7 @@ def context(app, pagename, templatename, context, doctree):
     context['parents'] = parents
     body = context.get('body')
     if body and kind in ('chapter', 'bench', 'core', 'page') and 'description' in f:
-        body = re.sub(r'</h1>', lambda m: '</h1>\n' + head(f, up), body, count=1)
+        body = body.replace('<!-- rows -->', rows(f, up), 1)
         body = link_names(body, f, up, pagename)
     if body: context['body'] = body
     if 'class="math ' in (body or ''):
@@ -153,6 +145,7 @@ def finish(app, error):
     "Lines for the search results."
     if error: return
     from cl_style import css
+    for f in [Path(app.outdir, '_static', 'webpack-macros.html'), *Path(app.outdir, '_static').rglob('*.map')]: f.unlink(missing_ok=True)      # no page needs these
     Path(app.outdir, '_static', 'pygments.css').write_text(css())       # the theme knows only the styles that pygments ships
     Path(app.outdir, '_static', 'pages.js').write_text('window.clPages = ' + json.dumps(app.cl['summaries']) + ';\n')
 

@@ -5,6 +5,7 @@
 unchanged notebook never needs it again.
 """
 import ast, base64, gzip, hashlib, io, json, re, struct
+from html import escape
 from pathlib import Path
 
 from execnb.nbio import nb2dict, mk_cell, read_nb
@@ -12,7 +13,7 @@ from nbdev.process import NBProcessor, Processor
 from nbdev.processors import (ai_magics, clean_magics, filter_stream_, hide_, hide_line, populate_language, rm_header_dash,
                               strip_ansi, strip_hidden_metadata)
 
-from apidoc import card
+from apidoc import card, inline
 from course import CLAIM, Notebook, strip_number
 from parts import part_of
 
@@ -230,6 +231,17 @@ def thumbnail(stills, dest: Path) -> bool:
     return True
 
 
+def head(r: dict) -> str:
+    "What stands under the title, as far as the notebook itself knows it (and search should find it); conf.py adds the rest at the mark."
+    o = f'<p class="cl-lead">{inline(r["description"])}</p>' if r['description'] else ''
+    if r['paper']:
+        arxiv = f'<a class="cl-arxiv" href="https://arxiv.org/abs/{escape(r["arxiv"])}">arXiv {escape(r["arxiv"])}</a>' if r['arxiv'] else ''
+        by = ' · '.join(escape(str(x)) for x in (r['authors'], r['year']) if x)
+        o += f'<dl class="cl-head"><div><dt>paper</dt><dd><cite>{escape(r["paper"])}</cite><span class="cl-by">{by}</span>{arxiv}</dd></div><!-- rows --></dl>'
+    elif r['module']: o += '<dl class="cl-head"><!-- rows --></dl>'
+    return o or '<!-- rows -->'
+
+
 def process(path: Path, nbs: Path, api: dict, thumbs: Path) -> tuple[dict, dict]:
     "Notebook `path` -> (notebook for myst-nb, record). `api`: documentation of its module's names."
     nb, source = read_nb(path), Notebook(path, nbs.parent)
@@ -247,9 +259,7 @@ def process(path: Path, nbs: Path, api: dict, thumbs: Path) -> tuple[dict, dict]
         **{k: fm.get(k, '') for k in ('description', 'paper', 'authors', 'year', 'arxiv', 'level')}, needs=source.needs, claims=source.claims,
         widgets=nb.widgets, plotly=nb.plotly, names=nb.names, uses=uses, thumb=thumb if thumbnail(nb.stills, thumbs/thumb) else None,
         pictures=[(str(s), n) for s, n in nb.pictures])
-    title = mk_cell(f'# {record["title"]}', 'markdown')
-    title.directives_ = {}
-    nb.cells.insert(0, title)
+    nb.cells[:0] = [mk_cell(f'# {record["title"]}', 'markdown'), mk_cell(raw_html(head(record)), 'markdown')]
     return clean(nb2dict(nb)), record
 
 

@@ -24,10 +24,7 @@
   let index = null;
   const loadIndex = () => index || (index = (async () => {
     if (!present('pages.js')) await script('_static/pages.js');
-    if (present('searchtools.js')) return;
-    await script('_static/language_data.js');
-    await script('_static/searchtools.js');
-    await script('searchindex.js');
+    if (!present('searchindex.js')) await script('searchindex.js');
   })());
   const describe = box => new MutationObserver(() => all('li:not(.cl-seen)', box).forEach(li => {
     li.classList.add('cl-seen');
