@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-# %% ../nbs/00_core/06_claims.ipynb #4fc5b3da
+# %% ../nbs/00_core/06_claims.ipynb #8829bcf0
 def _array(
     values,         # numbers, one a seed: list, numpy array or torch tensor
     name:str='values',
@@ -22,7 +22,8 @@ def _array(
     "`values` as a float array."
     if hasattr(values, 'detach'): values = values.detach().cpu().numpy()
     try: return np.array(values, float)
-    except (TypeError, ValueError): raise ValueError(f"{name}: expected numbers, one a seed, got {type(values).__name__} {str(values)[:60]}") from None
+    except (TypeError, ValueError):
+        raise ValueError(f'{name}: expected numbers, one a seed, got {type(values).__name__} {str(values)[:60]}') from None
 
 def interval(
     values,             # (S,) one number a seed, S >= 2
@@ -31,13 +32,14 @@ def interval(
     "Mean over seeds with its Student-t confidence interval."
     from scipy.stats import t
     v = _array(values)
-    if v.ndim != 1 or len(v) < 2: raise ValueError(f'an interval needs one number a seed and two seeds or more, got shape {v.shape}')
+    if v.ndim != 1 or len(v) < 2:
+        raise ValueError(f'an interval needs one number a seed and two seeds or more, got shape {v.shape}')
     if not np.isfinite(v).all(): raise ValueError(f'an interval needs finite numbers, got {v.tolist()}')
     if not 0 < level < 1: raise ValueError(f'level: expected a coverage in (0, 1), got {level}')
     half = t.ppf(.5 + level/2, len(v) - 1)*v.std(ddof=1)/math.sqrt(len(v))
     return float(v.mean()), float(v.mean() - half), float(v.mean() + half)
 
-# %% ../nbs/00_core/06_claims.ipynb #9641c432
+# %% ../nbs/00_core/06_claims.ipynb #5fa1c187
 @dataclass(frozen=True)
 class Gap:
     "The paired difference `a - b`, seed by seed."
@@ -58,15 +60,18 @@ def _pick(
 ) -> tuple:                 # (name, array)
     "The numbers that a rule with this `of` looks at."
     if not isinstance(values, dict):
-        if of is not None: raise ValueError(f"the rule looks at '{of}': expected a dict with named values, got {type(values).__name__}")
+        if of is not None:
+            raise ValueError(f"the rule looks at '{of}': expected a dict with named values, got {type(values).__name__}")
         return '', _array(values)
     if of is None and len(values) == 1: of = next(iter(values))
     if isinstance(of, str) and of not in values and ' - ' in of: of = Gap(*of.split(' - ', 1))
     names = [of.a, of.b] if isinstance(of, Gap) else [of]
     if of is None or not set(names) <= set(values):
-        raise ValueError(f"the rule looks at {f'{str(of)!r}' if of else 'one list of numbers (name it with of=...)'}, got values for {sorted(values)}")
+        what = repr(str(of)) if of else 'one list of numbers (name it with of=...)'
+        raise ValueError(f'the rule looks at {what}, got values for {sorted(values)}')
     arrays = [_array(values[n], n) for n in names]
-    if len({a.shape for a in arrays}) > 1: raise ValueError(f"'{of}' is a paired difference: expected the same seeds in both, got shapes {[a.shape for a in arrays]}")
+    if len({a.shape for a in arrays}) > 1:
+        raise ValueError(f"'{of}' is a paired difference: expected the same seeds in both, got shapes {[a.shape for a in arrays]}")
     return str(of), arrays[0] if len(arrays) == 1 else arrays[0] - arrays[1]
 
 # %% ../nbs/00_core/06_claims.ipynb #ceff3fd5
@@ -94,7 +99,7 @@ def quantity(
     m, lo, hi = interval(ok) if len(ok) > 1 else (math.nan, -math.inf, math.inf)
     return Quantity(name, tuple(map(float, v)), m, lo, hi, len(v))
 
-# %% ../nbs/00_core/06_claims.ipynb #2bdd0e58
+# %% ../nbs/00_core/06_claims.ipynb #b23e188f
 HOLDS, PARTLY, NOT = VERDICTS = ('holds', 'partly', 'not at this scale')
 
 def _cap(
@@ -112,10 +117,16 @@ class Rule:
     "Decides a claim. `text` says it in words, `quantities` are the numbers it looks at, `decide` gives the verdict."
     text = ''
     marks = ()      # thresholds, for the picture
+
+    @property
+    def named(self) -> bool:
+        "Does the rule itself name the entries of the measured values that it looks at?"
+        return getattr(self, 'of', None) is not None
+
     def quantities(self, values) -> list: raise NotImplementedError
     def decide(self, values) -> str: raise NotImplementedError
 
-# %% ../nbs/00_core/06_claims.ipynb #53c02db4
+# %% ../nbs/00_core/06_claims.ipynb #cda843c3
 @dataclass(frozen=True)
 class MeanRule(Rule):
     "The mean over seeds, with its 95 % interval, lies in (`lo`, `hi`)."
@@ -131,7 +142,8 @@ class MeanRule(Rule):
 
     @property
     def text(self):
-        where = f'between {_g(self.lo)} and {_g(self.hi)}' if len(self.marks) == 2 else f'above {_g(self.lo)}' if self.hi == math.inf else f'below {_g(self.hi)}'
+        lo, hi = _g(self.lo), _g(self.hi)
+        where = f'between {lo} and {hi}' if len(self.marks) == 2 else f'above {lo}' if self.hi == math.inf else f'below {hi}'
         return f"mean over seeds{f' of {self.of}' if self.of else ''} {where}, with its 95 % interval"
 
     def quantities(self, values): return [quantity(*_pick(values, self.of))]
@@ -141,15 +153,16 @@ class MeanRule(Rule):
         inside = lambda x: self.lo < x < self.hi
         return _cap(HOLDS if inside(q.lo) and inside(q.hi) else PARTLY if inside(q.mean) else NOT, [q])
 
-# %% ../nbs/00_core/06_claims.ipynb #85dc6978
+# %% ../nbs/00_core/06_claims.ipynb #0ed7cbb6
 def _threshold(t, name:str='threshold') -> float:
     "A finite number, or a ValueError."
-    if isinstance(t, bool) or not isinstance(t, (int, float, np.number)) or not math.isfinite(t): raise ValueError(f'{name}: expected a finite number, got {t!r}')
+    if isinstance(t, bool) or not isinstance(t, (int, float, np.number)) or not math.isfinite(t):
+        raise ValueError(f'{name}: expected a finite number, got {t!r}')
     return float(t)
 
 def above(
     t:float,                # threshold, in the claim's unit
-    of:str|Gap|None=None,   # entry or paired difference ('a - b', or `gap('a', 'b')`) of measured values that come as a dict
+    of:str|Gap|None=None,   # where the values are a dict: an entry, or a paired difference 'a - b' (or `gap('a', 'b')`)
 ) -> Rule:
     "The mean over seeds lies above `t`, with its 95 % interval."
     return MeanRule(lo=_threshold(t), of=of)
@@ -203,27 +216,34 @@ def each(
     if lo > hi: raise ValueError(f'each: expected lo <= hi, got {lo} and {hi}')
     return EachRule(lo, hi, of)
 
-# %% ../nbs/00_core/06_claims.ipynb #6005828a
+# %% ../nbs/00_core/06_claims.ipynb #4b86c852
 @dataclass(frozen=True)
 class RankedRule(Rule):
     "The means over seeds fall in the order of `names`."
     names:tuple
+    named = True
 
     @property
-    def text(self): return f"means over seeds in the order {' > '.join(self.names)}, the 95 % interval of each neighbouring paired difference above 0"
+    def text(self):
+        order = ' > '.join(self.names)
+        return f'means over seeds in the order {order}, the 95 % interval of each neighbouring paired difference above 0'
 
-    def gaps(self, values) -> list: return [quantity(*_pick(values, Gap(a, b))) for a, b in zip(self.names, self.names[1:])]
+    def gaps(self, values) -> list:
+        return [quantity(*_pick(values, Gap(a, b))) for a, b in zip(self.names, self.names[1:])]
+
     def quantities(self, values): return [quantity(*_pick(values, n)) for n in self.names] + self.gaps(values)
 
     def decide(self, values):
         gaps = self.gaps(values)
-        return _cap(HOLDS if all(g.lo > 0 for g in gaps) else PARTLY if all(g.mean > 0 for g in gaps) else NOT, self.quantities(values))
+        verdict = HOLDS if all(g.lo > 0 for g in gaps) else PARTLY if all(g.mean > 0 for g in gaps) else NOT
+        return _cap(verdict, self.quantities(values))
 
 def ranked(
     *names:str,     # entries of the measured values, the highest mean first
 ) -> Rule:
     "The means over seeds fall in this order, by paired differences."
-    if len(names) < 2 or len(set(names)) < len(names): raise ValueError(f'ranked: expected two or more different names, got {names}')
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f'ranked: expected two or more different names, got {names}')
     return RankedRule(tuple(names))
 
 # %% ../nbs/00_core/06_claims.ipynb #fd8e4ac9
@@ -242,7 +262,7 @@ def _fisher(r:float, n:int, kind:str) -> tuple:
     half = 1.959964*math.sqrt(((1 + r*r/2) if kind == 'spearman' else 1)/(n - 3))
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
-# %% ../nbs/00_core/06_claims.ipynb #1f220c7f
+# %% ../nbs/00_core/06_claims.ipynb #6dc96a4c
 @dataclass(frozen=True)
 class CorrelatedRule(Rule):
     "A correlation lies in (`lo`, `hi`)."
@@ -257,14 +277,17 @@ class CorrelatedRule(Rule):
     @property
     def text(self):
         what = f"{self.kind.capitalize()} correlation{f' of {self.of[0]} and {self.of[1]}' if self.of else ''}"
-        return f"{what} {f'at least {_g(self.lo)}' if math.isfinite(self.lo) else f'at most {_g(self.hi)}'}, with its 95 % interval"
+        bound = f'at least {_g(self.lo)}' if math.isfinite(self.lo) else f'at most {_g(self.hi)}'
+        return f'{what} {bound}, with its 95 % interval'
 
     def quantities(self, values):
         if not isinstance(values, dict): return [quantity('correlation', values)]
         names = self.of or tuple(values)
-        if len(names) != 2 or not set(names) <= set(values): raise ValueError(f'correlated: expected two entries{f" {self.of}" if self.of else ""}, got {sorted(values)}')
+        if len(names) != 2 or not set(names) <= set(values):
+            raise ValueError(f'correlated: expected values for two entries{f" {self.of}" if self.of else ""}, got {sorted(values)}')
         x, y = (_array(values[n], n) for n in names)
-        if x.shape[-1:] != y.shape[-1:] or max(x.ndim, y.ndim) > 2 or not x.ndim*y.ndim: raise ValueError(f'correlated: expected (N,) or (S, N) with the same N, got {x.shape} and {y.shape}')
+        if x.shape[-1:] != y.shape[-1:] or not {x.ndim, y.ndim} <= {1, 2}:
+            raise ValueError(f'correlated: expected (N,) or (S, N) with the same N, got {x.shape} and {y.shape}')
         if x.ndim == y.ndim == 1:
             r = _corr(x, y, self.kind)
             return [Quantity(f'{names[0]}, {names[1]}', (r,), r, *_fisher(r, len(x), self.kind), len(x))]
@@ -288,30 +311,33 @@ def correlated(
     if kind not in ('spearman', 'pearson'): raise ValueError(f"correlated: kind is 'spearman' or 'pearson', got {kind!r}")
     bound = _threshold(at_most if at_least is None else at_least)
     if not -1 <= bound <= 1: raise ValueError(f'correlated: expected a bound in [-1, 1], got {bound}')
-    return CorrelatedRule(*((-math.inf, bound) if at_least is None else (bound, math.inf)), kind, tuple(of) if of else None)
+    lo, hi = (-math.inf, bound) if at_least is None else (bound, math.inf)
+    return CorrelatedRule(lo, hi, kind, tuple(of) if of else None)
 
-# %% ../nbs/00_core/06_claims.ipynb #b54a9343
+# %% ../nbs/00_core/06_claims.ipynb #981fbbb6
 @dataclass(frozen=True)
 class AllOf(Rule):
     "Several rules, one a part of the claim."
     parts:tuple     # of (name, rule)
+    named = True
 
     @property
     def text(self): return '; '.join(f'{n}: {r.text}' for n, r in self.parts)
 
     def split(self, values) -> list:    # of (name, rule, values of this part)
         "Hand every part its values."
-        if not isinstance(values, dict): raise ValueError(f'all_of: expected a dict with values for {[n for n, _ in self.parts]}, got {type(values).__name__}')
+        if not isinstance(values, dict):
+            raise ValueError(f'all_of: expected a dict with values for {[n for n, _ in self.parts]}, got {type(values).__name__}')
         out = []
         for name, rule in self.parts:
-            named = isinstance(rule, (RankedRule, CorrelatedRule, AllOf)) or getattr(rule, 'of', None) is not None
             own = values.get(name)
-            if own is None and not named: raise ValueError(f"all_of: no values for the part '{name}', got {sorted(values)}")
-            out.append((name, rule, values if own is None or (named and not isinstance(own, dict) and not isinstance(rule, CorrelatedRule)) else own))
+            if own is None and not rule.named: raise ValueError(f"all_of: no values for the part '{name}', got {sorted(values)}")
+            out.append((name, rule, values if rule.named and not isinstance(own, dict) else own))
         return out
 
     def quantities(self, values):
-        return [replace(q, name=f'{n}: {q.name}' if q.name else n) for n, r, v in self.split(values) for q in r.quantities(v)]
+        name = lambda part, q: f'{part}: {q.name}' if q.name else part
+        return [replace(q, name=name(n, q)) for n, r, v in self.split(values) for q in r.quantities(v)]
 
     def decide(self, values):
         verdicts = {r.decide(v) for _, r, v in self.split(values)}
@@ -321,10 +347,11 @@ def all_of(
     **parts:Rule,   # name of the part = its rule
 ) -> Rule:
     "Every part holds; `partly` when some of them hold or hold partly."
-    if len(parts) < 2 or not all(isinstance(r, Rule) for r in parts.values()): raise ValueError(f'all_of: expected two or more parts name=rule, got {parts}')
+    if len(parts) < 2 or not all(isinstance(r, Rule) for r in parts.values()):
+        raise ValueError(f'all_of: expected two or more parts name=rule, got {parts}')
     return AllOf(tuple(parts.items()))
 
-# %% ../nbs/00_core/06_claims.ipynb #920a0579
+# %% ../nbs/00_core/06_claims.ipynb #4a58af4d
 _BLUE, _AMBER, _GREY, _DOT, _MARK = '#0072b2', '#e69f00', '#8a8a8a', '#2b8cc4', '#d55e00'
 _CHIP = {HOLDS: (_BLUE, '#ffffff', '●'), PARTLY: (_AMBER, '#1a1a1a', '◐'), NOT: (_GREY, '#1a1a1a', '○')}
 _ROW = 'display:inline-block;vertical-align:middle;'
@@ -337,15 +364,18 @@ def _numbers(q:Quantity) -> str:
     f = (lambda x: f'{x:.3g}') if d > 6 else (lambda x: f'{x:,.{d}f}')
     return f'{f(q.mean)} [{f(q.lo)}, {f(q.hi)}]'
 
+def _div(style:str, *inside:str) -> str: return f'<div style="{style}">{"".join(inside)}</div>'
+
+def _soft(text:str) -> str: return f'<span style="opacity:0.7">{html.escape(text)}</span>'
+
 def _picture(q:Quantity, lo:float, hi:float, marks:tuple=(), width:int=180) -> str:
     "Dots, interval and thresholds on a line from `lo` to `hi`, in `width` pixels."
     at = lambda x: round(5 + (width - 10)*min(max((x - lo)/((hi - lo) or 1), 0), 1))
-    box = lambda left, top, w, h, style: f'<div style="position:absolute;left:{left}px;top:{top}px;width:{w}px;height:{h}px;{style}"></div>'
-    parts = [box(0, 8, width, 1, f'background-color:{_GREY};opacity:0.4')]
-    parts += [box(at(m) - 1, 1, 2, 15, f'background-color:{_MARK}') for m in marks]
-    if math.isfinite(q.hi - q.lo): parts.append(box(at(q.lo), 6, max(at(q.hi) - at(q.lo), 1), 5, f'background-color:{_DOT};opacity:0.4'))
-    parts += [box(at(v) - 3, 5, 7, 7, f'background-color:{_DOT};border-radius:50%') for v in q.values if math.isfinite(v)]
-    return f'<div style="{_ROW}position:relative;width:{width}px;height:17px;margin:0 10px 0 0">{"".join(parts)}</div>'
+    box = lambda x, y, w, h, style: _div(f'position:absolute;left:{x}px;top:{y}px;width:{w}px;height:{h}px;background-color:{style}')
+    parts = [box(0, 8, width, 1, f'{_GREY};opacity:0.4')] + [box(at(m) - 1, 1, 2, 15, _MARK) for m in marks]
+    if math.isfinite(q.hi - q.lo): parts.append(box(at(q.lo), 6, max(at(q.hi) - at(q.lo), 1), 5, f'{_DOT};opacity:0.4'))
+    parts += [box(at(v) - 3, 5, 7, 7, f'{_DOT};border-radius:50%') for v in q.values if math.isfinite(v)]
+    return _div(f'{_ROW}position:relative;width:{width}px;height:17px;margin:0 10px 0 0', *parts)
 
 # %% ../nbs/00_core/06_claims.ipynb #4004fbab
 def _range(quantities:list, marks=()) -> tuple:
@@ -367,57 +397,59 @@ def _groups(rule:Rule, values, name:str='') -> list:
     if not isinstance(rule, AllOf): return [(name, rule.text, rule.decide(values), _rows(rule, values))]
     return [g for n, r, v in rule.split(values) for g in _groups(r, v, f'{name}: {n}' if name else n)]
 
-# %% ../nbs/00_core/06_claims.ipynb #3236ff4c
+# %% ../nbs/00_core/06_claims.ipynb #992634b9
 def _plain(x) -> str:
     "A small dict in words."
     words = lambda v: f'{v:.4g}' if isinstance(v, float) else str(v)
     return ', '.join(f'{k} {words(v)}' for k, v in x.items()) if isinstance(x, dict) else str(x)
 
-def _count(q:Quantity) -> str: return (f'{q.n} seeds' if len(q.values) > 1 else f'{q.n} points') + (f', {q.failed} failed' if q.failed else '')
-
-def _line(head:str, x) -> str:
-    "One line of the card, or nothing."
-    return f'<div style="margin:2px 0"><span style="opacity:0.7">{head}: </span>{html.escape(_plain(x))}</div>' if x else ''
+def _count(q:Quantity) -> str:
+    "'5 seeds, 1 failed'"
+    return f'{q.n} {"seeds" if len(q.values) > 1 else "points"}' + (f', {q.failed} failed' if q.failed else '')
 
 def _part(name:str, rule:str, verdict:str, rows:list, unit:str) -> str:
     "The rule and the measured rows of one part."
-    head = f'<b>{_CHIP[verdict][2]} {verdict}: {html.escape(name)}.</b> ' if name else '<span style="opacity:0.7">rule: </span>'
-    body = ''.join(f'<div style="margin:3px 0">{picture}<div style="{_ROW}">{html.escape(q.name)} <b>{_numbers(q)}</b> '
-                   f'<span style="opacity:0.7">{html.escape(unit)} ({_count(q)})</span></div></div>' for q, picture in rows)
-    return f'<div style="margin:{"7px" if name else "2px"} 0 2px 0">{head}{html.escape(rule)}</div>{body}'
+    head = f'<b>{_CHIP[verdict][2]} {verdict}: {html.escape(name)}.</b> ' if name else _soft('rule: ')
+    row = lambda q: f'{html.escape(q.name)} <b>{_numbers(q)}</b> {_soft(f"{unit} ({_count(q)})")}'
+    lines = [_div('margin:3px 0', picture, _div(_ROW, row(q))) for q, picture in rows]
+    return _div(f'margin:{"7px" if name else "2px"} 0 2px 0', head, html.escape(rule)) + ''.join(lines)
+
+_EXTRAS = {'means': 'means', 'paper': 'the paper', 'note': 'note', 'detail': 'detail'}      # record key -> what the card calls it
 
 def _card(record:dict, groups:list) -> str:
     "The html card of a measured claim."
     back, fore, sign = _CHIP[record['verdict']]
-    tag = f'{"ablation" if record["ablation"] else "claim"} {html.escape(record["id"])}'
-    return (f'<div style="border-left:5px solid {back};padding:6px 0 6px 14px;margin:8px 0;max-width:760px;line-height:1.45">'
-            f'<div style="margin:0 0 4px 0"><span style="background-color:{back};color:{fore};padding:2px 9px;border-radius:9px;font-weight:bold">{sign} {record["verdict"]}</span>'
-            f'<span style="opacity:0.7"> {tag}</span></div><div style="margin:2px 0;font-weight:bold">{html.escape(record["says"])}</div>'
-            + ''.join(_part(*g, record['unit']) for g in groups)
-            + ''.join(_line(head, record[k]) for head, k in [('means', 'means'), ('the paper', 'paper'), ('note', 'note'), ('detail', 'detail')]) + '</div>')
+    chip = f'background-color:{back};color:{fore};padding:2px 9px;border-radius:9px;font-weight:bold'
+    tag = _soft(f" {'ablation' if record['ablation'] else 'claim'} {record['id']}")
+    return _div(f'border-left:5px solid {back};padding:6px 0 6px 14px;margin:8px 0;max-width:760px;line-height:1.45',
+                _div('margin:0 0 4px 0', f'<span style="{chip}">{sign} {record["verdict"]}</span>', tag),
+                _div('margin:2px 0;font-weight:bold', html.escape(record['says'])),
+                *(_part(*g, record['unit']) for g in groups),
+                *(_div('margin:2px 0', _soft(f'{head}: '), html.escape(_plain(record[k]))) for k, head in _EXTRAS.items() if record[k]))
 
 def _text(record:dict, groups:list) -> str:
     "The card as plain text."
+    words = lambda *parts: ' '.join(p for p in parts if p)
     lines = [f"{'ablation' if record['ablation'] else 'claim'} {record['id']}: {record['verdict']}", f"  {record['says']}"]
     for name, rule, verdict, rows in groups:
         lines.append(f'  {f"{name}: {verdict}; " if name else ""}rule: {rule}')
-        lines += [f"    {q.name + ' ' if q.name else ''}{_numbers(q)} {record['unit']} ({_count(q)})".replace('  (', ' (') for q, _ in rows]
-    lines += [f'  {k}: {_plain(record[k])}' for k in ('means', 'paper', 'note', 'detail') if record[k]]
-    return '\n'.join(lines)
+        lines += ['    ' + words(q.name, _numbers(q), record['unit'], f'({_count(q)})') for q, _ in rows]
+    return '\n'.join(lines + [f'  {head}: {_plain(record[k])}' for k, head in _EXTRAS.items() if record[k]])
 
-# %% ../nbs/00_core/06_claims.ipynb #ce546708
+# %% ../nbs/00_core/06_claims.ipynb #1a05f7d2
 MIME = 'application/vnd.courselib.claim+json'
 
 def _round(x:float) -> float|None: return float(f'{x:.6g}') if math.isfinite(x) else None
 
 def _numbers_of(q:Quantity) -> dict:
     "The record of one quantity; None where a number is not finite."
-    return dict(name=q.name, values=[_round(v) for v in q.values], n=q.n, mean=_round(q.mean), lo=_round(q.lo), hi=_round(q.hi))
+    return dict(name=q.name, values=[_round(v) for v in q.values], n=q.n,
+                mean=_round(q.mean), lo=_round(q.lo), hi=_round(q.hi))
 
 def _parts(rule:Rule, values, name:str='') -> list:
     "Name, rule, verdict and quantities of each part of an `all_of`."
-    if not isinstance(rule, AllOf): return [dict(name=name, rule=rule.text, verdict=rule.decide(values), quantities=[_numbers_of(q) for q in rule.quantities(values)])]
-    return [p for n, r, v in rule.split(values) for p in _parts(r, v, f'{name}: {n}' if name else n)]
+    if isinstance(rule, AllOf): return [p for n, r, v in rule.split(values) for p in _parts(r, v, f'{name}: {n}' if name else n)]
+    return [dict(name=name, rule=rule.text, verdict=rule.decide(values), quantities=[_numbers_of(q) for q in rule.quantities(values)])]
 
 def _check_seeds(c, quantities:list, seeds):
     "Enough seeds, no seed twice, and no NaN unless the claim reports it."
@@ -426,27 +458,31 @@ def _check_seeds(c, quantities:list, seeds):
         pooled = len(q.values) == 1 < q.n
         need, unit = (max(c.min_seeds, 5), 'points') if pooled else (c.min_seeds, 'seeds')
         if q.n < need: raise ValueError(f'{where}: expected {need} {unit} or more, got {q.n}')
-        if q.failed and c.nan == 'raise': raise ValueError(f"{where}: {q.failed} of {len(q.values)} values are not finite; count them as failures with claim(..., nan='report')")
+        if q.failed and c.nan == 'raise':
+            raise ValueError(f"{where}: {q.failed} of {len(q.values)} values are not finite; "
+                             "count them as failures with claim(..., nan='report')")
         if seeds is not None and not pooled and (len(set(seeds)) < len(seeds) or len(seeds) != q.n):
             raise ValueError(f'{where}: expected {q.n} different seeds, got {list(seeds)}')
 
-def _means(values, shown:set) -> dict:
-    "Means of the measured entries that the rule sees only as a difference."
-    if not isinstance(values, dict): return {}
+def _means(values, quantities:list) -> dict:
+    "Means of measured entries that the rule saw only as part of a difference."
+    if not isinstance(values, dict) or not any(' - ' in q['name'] for q in quantities): return {}
+    shown = {n for q in quantities for n in (q['name'], q['name'].split(': ')[-1])}
     flat = {k: _array(v, k) for k, v in values.items() if not isinstance(v, dict) and k not in shown}
     return {k: _round(float(v[np.isfinite(v)].mean())) for k, v in flat.items() if v.ndim == 1 and np.isfinite(v).any()}
 
 def _record(c, values, seeds, note, detail) -> dict:
     "What a measured claim leaves in the notebook."
     qs = [_numbers_of(q) for q in c.rule.quantities(values)]
-    shown = {n for q in qs for n in (q['name'], q['name'].split(': ')[-1])}
-    one = qs[0] if len(qs) == 1 else dict(values={q['name']: q['values'] for q in qs}, n=min(q['n'] for q in qs), mean=None, lo=None, hi=None)
-    record = dict(id=c.id, says=c.says, rule=c.rule.text, unit=c.unit, paper=c.paper, values=one['values'], n=one['n'], mean=one['mean'], lo=one['lo'], hi=one['hi'],
-                  verdict=c.rule.decide(values), note=note, detail=detail, ablation=c.ablation, seeds=None if seeds is None else [int(s) for s in seeds],
-                  means=_means(values, shown) if any(' - ' in q['name'] for q in qs) else {}, quantities=qs, parts=_parts(c.rule, values) if isinstance(c.rule, AllOf) else [])
+    many = dict(values={q['name']: q['values'] for q in qs}, n=min(q['n'] for q in qs), mean=None, lo=None, hi=None)
+    one = qs[0] if len(qs) == 1 else many
+    record = dict(id=c.id, says=c.says, rule=c.rule.text, unit=c.unit, paper=c.paper, ablation=c.ablation,
+                  **{k: one[k] for k in ('values', 'n', 'mean', 'lo', 'hi')}, verdict=c.rule.decide(values), note=note,
+                  detail=detail, seeds=None if seeds is None else [int(s) for s in seeds], means=_means(values, qs), quantities=qs,
+                  parts=_parts(c.rule, values) if isinstance(c.rule, AllOf) else [])
     return json.loads(json.dumps(record, default=lambda o: o.tolist() if hasattr(o, 'tolist') else str(o)))
 
-# %% ../nbs/00_core/06_claims.ipynb #f12053b0
+# %% ../nbs/00_core/06_claims.ipynb #2cabac2a
 def display_bundle(
     page:str,           # html, for notebooks
     text:str,           # the same in plain text, for terminals
@@ -479,18 +515,20 @@ class Claim:
         note:str|None=None,     # what a reader should know, for instance why it does not hold
         detail=None,            # further numbers for the card: text or a small dict
     ):
-        "Decide by the rule, show the card and leave the record in the notebook. Once a claim: other numbers later are a ValueError."
+        "Decide by the rule, show the card and leave the record in the notebook. Once: other numbers later are a ValueError."
         _check_seeds(self, self.rule.quantities(values), seeds)
         record, groups = _record(self, values, seeds, note, detail), _groups(self.rule, values)
         if self._result and self.record['quantities'] != record['quantities']:
-            raise ValueError(f"claim '{self.id}' was measured already, with other numbers, and a claim is measured once; to start over, run the cell that declares it again")
+            raise ValueError(f"claim '{self.id}' was measured already, with other numbers, and a claim is measured once; "
+                             'to start over, run the cell that declares it again')
         self._result.update(record=json.dumps(record), text=_text(record, groups))
         display_bundle(_card(record, groups), self._result['text'], **{MIME: record})
 
     @property
     def record(self) -> dict:
         "What `measure` left in the notebook, as a copy."
-        if not self._result: raise ValueError(f"claim '{self.id}' has not been measured yet: call measure(values) after the experiment")
+        if not self._result:
+            raise ValueError(f"claim '{self.id}' has not been measured yet: call measure(values) after the experiment")
         return json.loads(self._result['record'])
 
     @property
@@ -504,9 +542,10 @@ class Claim:
         found = {q['name']: (q['mean'], q['lo'], q['hi']) for q in self.record['quantities']}
         return next(iter(found.values())) if len(found) == 1 else found
 
-    def __repr__(self): return self._result.get('text', f'claim {self.id}: not measured yet\n  {self.says}\n  rule: {self.rule.text}')
+    def __repr__(self):
+        return self._result.get('text', f'claim {self.id}: not measured yet\n  {self.says}\n  rule: {self.rule.text}')
 
-# %% ../nbs/00_core/06_claims.ipynb #73537ffe
+# %% ../nbs/00_core/06_claims.ipynb #7ec45b58
 _declared = {}      # id -> the latest Claim of this session
 
 def claim(
@@ -521,15 +560,17 @@ def claim(
     min_seeds:int=3,        # refuse fewer seeds; 3 or more
 ) -> Claim:                 # to be measured once, below the experiment
     "State a claim before its experiment."
-    if not isinstance(id, str) or not re.fullmatch(r'[\w./-]+', id): raise ValueError(f"claim id: expected letters, digits and _ - . /, got {id!r}")
-    if not isinstance(says, str) or not says.strip(): raise ValueError(f"claim '{id}': says is the paper's sentence, got {says!r}")
-    if not isinstance(rule, Rule): raise ValueError(f"claim '{id}': expected a rule such as above(.1), got {rule!r}")
-    if nan not in ('raise', 'report'): raise ValueError(f"claim '{id}': nan is 'raise' or 'report', got {nan!r}")
-    if min_seeds < 3: raise ValueError(f"claim '{id}': min_seeds is 3 or more, got {min_seeds}")
+    where = f"claim '{id}'"
+    if not isinstance(id, str) or not re.fullmatch(r'[\w./-]+', id):
+        raise ValueError(f'claim id: expected letters, digits and _ - . /, got {id!r}')
+    if not isinstance(says, str) or not says.strip(): raise ValueError(f"{where}: says is the paper's sentence, got {says!r}")
+    if not isinstance(rule, Rule): raise ValueError(f'{where}: expected a rule such as above(.1), got {rule!r}')
+    if nan not in ('raise', 'report'): raise ValueError(f"{where}: nan is 'raise' or 'report', got {nan!r}")
+    if min_seeds < 3: raise ValueError(f'{where}: min_seeds is 3 or more, got {min_seeds}')
     _declared[id] = c = Claim(id, says.strip(), rule, unit or '', paper, bool(ablation), nan, int(min_seeds))
     return c
 
-# %% ../nbs/00_core/06_claims.ipynb #0961b425
+# %% ../nbs/00_core/06_claims.ipynb #fc25bf3c
 def collect(
     path:str|Path,  # a notebook with stored outputs
 ) -> list:          # of records (dict), in the notebook's order
@@ -551,7 +592,8 @@ def declared(
         if cell['cell_type'] != 'code': continue
         try: tree = ast.parse(''.join(cell['source']))
         except SyntaxError: continue        # a magic
-        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, 'id', getattr(n.func, 'attr', '')) == 'claim']
+        name = lambda f: getattr(f, 'id', getattr(f, 'attr', ''))       # claim(...) or claims.claim(...)
+        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and name(n.func) == 'claim']
         first = [next((k.value for k in n.keywords if k.arg == 'id'), n.args[0] if n.args else None) for n in calls]
         ids += [a.value for a in first if isinstance(a, ast.Constant) and isinstance(a.value, str)]
     return ids

@@ -8,16 +8,15 @@ __all__ = ['WHY_NOT', 'softmax_rows', 'have_triton', 'have_cuda', 'interpreting'
            'gpu_time', 'copy_bandwidth', 'matmul_peak', 'Comparison', 'compare', 'find_nvcc', 'nvcc_compiles',
            'cuda_module']
 
-# %% ../nbs/00_core/08_kernels.ipynb #c685aeb6
-import functools, importlib.util, math, os, re, shutil, subprocess, sys, tempfile, time
-from contextlib import contextmanager
+# %% ../nbs/00_core/08_kernels.ipynb #235fd810
+import functools, math, os, re, shutil, subprocess, sys, tempfile, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
 import torch
 
-# %% ../nbs/00_core/08_kernels.ipynb #05687a37
+# %% ../nbs/00_core/08_kernels.ipynb #bb0ddc41
 class _Stub:
     "Stands in for triton.language: its names can be mentioned, not called."
     def __init__(self, name:str='tl'): self._name = name
@@ -33,16 +32,17 @@ class _NoKernel:
     "A kernel where there is no Triton: it can be defined and named, not launched."
     def __init__(self, fn): self.fn, self.__name__, self.__doc__ = fn, fn.__name__, fn.__doc__
     def __getitem__(self, grid): return self
-    def __call__(self, *args, **kwargs): raise RuntimeError(f"kernel '{self.__name__}' needs Triton, which is not installed here ({WHY_NOT}); use the PyTorch reference")
+    def __call__(self, *args, **kwargs):
+        raise RuntimeError(f"kernel '{self.__name__}' needs Triton, which is not installed here ({WHY_NOT}); use the reference")
 
-os.environ.setdefault('TRITON_DEFAULT_FP_FUSION', '1')      # a*b + c may be one rounding, as always so far; unset, Triton 3.9 warns
+os.environ.setdefault('TRITON_DEFAULT_FP_FUSION', '1')      # a*b + c may be rounded once; Triton 3.9 warns when this is left open
 WHY_NOT = ''
 try:
     import triton
     import triton.language as tl
 except ImportError as e: triton, tl, WHY_NOT = None, _Stub(), str(e)
 
-# %% ../nbs/00_core/08_kernels.ipynb #00713153
+# %% ../nbs/00_core/08_kernels.ipynb #c8104cff
 def have_triton() -> bool:
     "Can kernels be defined for real?"
     return triton is not None
@@ -51,7 +51,8 @@ def have_cuda() -> bool:
     "Is there a GPU that torch can use?"
     return torch.cuda.is_available()
 
-_INTERPRET = have_triton() and bool(triton.knobs.runtime.interpret if hasattr(triton, 'knobs') else os.environ.get('TRITON_INTERPRET') == '1')
+_ON = ('1', 'true', 'on', 'yes', 'y')
+_INTERPRET = have_triton() and os.environ.get('TRITON_INTERPRET', '').lower() in _ON
 
 def interpreting() -> bool:
     "Do kernels run in Triton's interpreter? Decided by TRITON_INTERPRET=1 when this module is imported."
@@ -114,14 +115,15 @@ def _softmax_kernel(x, mask, out, width, HAS_MASK:tl.constexpr, BLOCK:tl.constex
         v = tl.load(x + start + cols, mask=keep, other=float('-inf')).to(tl.float32)
         tl.store(out + start + cols, (tl.exp(v - top)/total).to(out.dtype.element_ty), mask=inside)
 
-# %% ../nbs/00_core/08_kernels.ipynb #68770aca
+# %% ../nbs/00_core/08_kernels.ipynb #f4896531
 def _softmax_launch(x, mask=None, block:int=1024):
     "Flatten to rows and start one program a row."
     rows = x.contiguous()
     out, width = torch.empty_like(rows), x.shape[-1]
     if out.numel() == 0: return out
-    keep = rows if mask is None else mask.expand(x.shape).contiguous().view(torch.uint8)     # without a mask any pointer will do
-    _softmax_kernel[(rows.numel()//width,)](rows, keep, out, width, HAS_MASK=mask is not None, BLOCK=min(block, next_power_of_2(width)))
+    keep = rows if mask is None else mask.expand(x.shape).contiguous().view(torch.uint8)    # no mask: any pointer will do
+    block = min(block, next_power_of_2(width))
+    _softmax_kernel[(rows.numel()//width,)](rows, keep, out, width, HAS_MASK=mask is not None, BLOCK=block)
     return out
 
 # %% ../nbs/00_core/08_kernels.ipynb #81e3f215
@@ -145,7 +147,7 @@ def dispatch(
 
 softmax_rows = dispatch(_softmax_launch, softmax_rows_ref)
 
-# %% ../nbs/00_core/08_kernels.ipynb #f4a836cf
+# %% ../nbs/00_core/08_kernels.ipynb #1262d08f
 def run_python(
     code:str,           # Python source
     timeout:float=300,  # seconds
@@ -153,7 +155,8 @@ def run_python(
 ) -> str:               # what it printed
     "Run code in a fresh Python process; its failure is an AssertionError with its traceback."
     path = os.pathsep.join(p for p in [os.getcwd(), *sys.path] if p)
-    done = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, timeout=timeout, env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1', **env})
+    env = {**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1', **env}
+    done = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, timeout=timeout, env=env)
     assert done.returncode == 0, f'the code failed in its own process:\n{done.stdout[-2000:]}{done.stderr[-4000:]}'
     return done.stdout.strip()
 
@@ -164,12 +167,12 @@ def interpreted(
     "Run code with every kernel in Triton's interpreter."
     return run_python(code, timeout, TRITON_INTERPRET='1', CUDA_VISIBLE_DEVICES='') if have_triton() else None
 
-# %% ../nbs/00_core/08_kernels.ipynb #4c5719d8
+# %% ../nbs/00_core/08_kernels.ipynb #601ccde3
 _UPCAST = tl.constexpr(interpreting())
 
 @jit
 def dot(a, b, acc):
-    "acc + a @ b for use inside kernels: float32 accumulation, exact float32 products, and right for bfloat16 under the interpreter."
+    "acc + a @ b inside a kernel: exact float32 products, float32 accumulation, right for bfloat16 under the interpreter."
     if _UPCAST:
         a = a.to(tl.float32)
         b = b.to(tl.float32)
@@ -187,12 +190,12 @@ def autotune(
     "Try all configurations on a GPU and keep the fastest; elsewhere take the first."
     def wrap(kernel):
         if not have_triton() or interpreting() or not have_cuda(): return _FirstConfig(kernel, configs[0])
-        special = ('num_warps', 'num_stages')
-        made = [triton.Config({k: v for k, v in c.items() if k not in special}, **{k: c[k] for k in special if k in c}) for c in configs]
+        split = lambda c, special: {k: v for k, v in c.items() if (k in ('num_warps', 'num_stages')) == special}
+        made = [triton.Config(split(c, False), **split(c, True)) for c in configs]
         return triton.autotune(configs=made, key=key)(kernel)
     return wrap
 
-# %% ../nbs/00_core/08_kernels.ipynb #1853684d
+# %% ../nbs/00_core/08_kernels.ipynb #4723a5b4
 def triton_compiles(
     kernel,             # made by `jit`
     signature:dict,     # argument -> '*fp32', '*bf16', '*u8', 'i32', 'fp32', ...
@@ -207,12 +210,14 @@ def triton_compiles(
     from triton.compiler import ASTSource
     if not isinstance(kernel, triton.JITFunction): kernel = kernel.fn       # autotuned
     names = {**signature, **{k: 'constexpr' for k in constants}}
-    source = ASTSource(kernel, {n: names[n] for n in kernel.arg_names}, {(kernel.arg_names.index(k),): v for k, v in constants.items()})
+    place = kernel.arg_names.index
+    source = ASTSource(kernel, {n: names[n] for n in kernel.arg_names}, {(place(k),): v for k, v in constants.items()})
     try: built = triton.compile(source, target=GPUTarget('cuda', arch, 32), options=options)
     except Exception as e: return False, f'{type(e).__name__}: {e}'
-    return True, f"sm_{arch}: {len(built.asm['cubin'])/1024:.0f} KiB of machine code, {built.metadata.shared} bytes of shared memory"
+    size, shared = len(built.asm['cubin'])/1024, built.metadata.shared
+    return True, f'sm_{arch}: {size:.0f} KiB of machine code, {shared} bytes of shared memory'
 
-# %% ../nbs/00_core/08_kernels.ipynb #0fb89a85
+# %% ../nbs/00_core/08_kernels.ipynb #c8cb9d09
 @dataclass(frozen=True)
 class Timing:
     "Milliseconds of one call: median and quartiles."
@@ -229,7 +234,8 @@ def _device(device) -> torch.device:
     if not have_cuda(): raise RuntimeError("there is no GPU here; pass device='cpu' to time the CPU on purpose")
     return torch.device('cuda', torch.cuda.current_device())
 
-def _device_name(device:torch.device) -> str: return torch.cuda.get_device_name(device) if device.type == 'cuda' else 'the CPU'
+def _device_name(device:torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == 'cuda' else 'the CPU'
 
 def _samples(fns:dict, reps:int, warmup:int, flush:bool, device:torch.device) -> dict:
     "Milliseconds of every run of every function, taken in turns: name -> (reps,) sorted."
@@ -291,69 +297,78 @@ def matmul_peak(
     a, b = torch.randn(2, n, n, device=device).to(dtype)
     return 2*n**3/gpu_time(lambda: a @ b, reps=11, warmup=3, device=device).ms/1e9
 
-# %% ../nbs/00_core/08_kernels.ipynb #721b82b1
+# %% ../nbs/00_core/08_kernels.ipynb #869da201
+_COLUMNS = {'ms': ('median ms', '{:.4g}'), 'quartiles': ('quartiles', '{}'), 'ratio': ('x first', '{:.2f}'), 'tflops': ('TFLOP/s', '{:.4g}'),
+            'of_peak': ('of matmul', '{:.0%}'), 'gbs': ('GB/s', '{:.4g}'), 'of_copy': ('of copy', '{:.0%}'), 'peak_mb': ('peak MB', '{:.1f}')}
+
 @dataclass
 class Comparison:
-    "Versions of one computation side by side."
-    rows:list       # of dict: name, ms, lo, hi, ratio, tflops, gbs, of_peak, of_copy, peak_mb, error
+    "Versions of one computation side by side; prints as a table."
+    rows:list       # of dict: 'name' and the measured keys of the columns, or 'name' and 'error'
     device:str
-    ceilings:dict   # 'TFLOP/s', 'GB/s'
+    ceilings:dict   # name -> (value, unit), measured in the same run
     title:str=''
 
     def __repr__(self):
-        heads = {'ms': 'median ms', 'quartiles': 'quartiles', 'ratio': 'x first', 'tflops': 'TFLOP/s', 'of_peak': 'of matmul', 'gbs': 'GB/s', 'of_copy': 'of copy', 'peak_mb': 'peak MB'}
-        fmt = {'ms': '{:.4g}', 'ratio': '{:.2f}', 'tflops': '{:.4g}', 'of_peak': '{:.0%}', 'gbs': '{:.4g}', 'of_copy': '{:.0%}', 'peak_mb': '{:.1f}'}
-        cells = lambda r: {k: f"{r['lo']:.4g}-{r['hi']:.4g}" if k == 'quartiles' else fmt[k].format(r[k]) if r[k] is not None else '' for k in heads if k in ('ms', 'quartiles') or any(q.get(k) is not None for q in self.rows)}
-        shown = [{'': r['name'], **({'ms': r['error']} if r['error'] else cells(r))} for r in self.rows]
-        cols = [''] + [k for k in heads if any(k in s for s in shown)]
-        width = {c: max(len(heads.get(c, '')), *(len(s.get(c, '')) for s in shown)) for c in cols}
-        line = lambda s: '  '.join(s.get(c, '').ljust(width[c]) if c == '' else s.get(c, '').rjust(width[c]) for c in cols).rstrip()
-        tops = ', '.join(f'{k} {v:.4g} {u}' for k, (v, u) in self.ceilings.items())
-        return '\n'.join([f"{self.title + ': ' if self.title else ''}{self.device}{'; measured here: ' + tops if tops else ''}", line(heads), *map(line, shown)])
+        keys = [k for k in _COLUMNS if k == 'ms' or any(k in r for r in self.rows)]
+        cell = lambda r, k: _COLUMNS[k][1].format(r[k]) if k in r else r.get('error', '') if k == 'ms' else ''
+        body = [[r['name'], *(cell(r, k) for k in keys)] for r in self.rows]
+        grid = [['', *(_COLUMNS[k][0] for k in keys)], *body]
+        width = [max(map(len, column)) for column in zip(*grid)]
+        lines = ['  '.join([line[0].ljust(width[0]), *(c.rjust(w) for c, w in zip(line[1:], width[1:]))]).rstrip() for line in grid]
+        tops = ''.join(f'; {k} reaches {v:.4g} {u}' for k, (v, u) in self.ceilings.items())
+        return '\n'.join([f'{self.title + ": " if self.title else ""}{self.device}{tops}', *lines])
 
-def _peak_mb(fn:Callable, device:torch.device) -> float|None:
-    "Memory that one call takes on top of what is allocated, in MB (10^6 bytes); None on a CPU."
-    if device.type != 'cuda': return None
-    torch.cuda.synchronize(device); torch.cuda.reset_peak_memory_stats(device)
+def _peak_mb(fn:Callable, device:torch.device) -> float:
+    "Memory that one call takes on top of what is allocated, in MB (10^6 bytes)."
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    fn(); torch.cuda.synchronize(device)
+    fn()
+    torch.cuda.synchronize(device)
     return (torch.cuda.max_memory_allocated(device) - before)/1e6
 
-# %% ../nbs/00_core/08_kernels.ipynb #64623817
+def _row(name:str, t:Timing, base:float, flops, bytes, ceilings:dict, peak_mb) -> dict:
+    "What the table says about one version."
+    of = lambda needs: needs.get(name) if isinstance(needs, dict) else needs
+    row = dict(name=name, ms=t.ms, quartiles=f'{t.lo:.4g}-{t.hi:.4g}', ratio=base/t.ms)
+    if of(flops): row.update(tflops=(v := of(flops)/t.ms/1e9), of_peak=v/ceilings['matmul'][0])
+    if of(bytes): row.update(gbs=(v := of(bytes)/t.ms/1e6), of_copy=v/ceilings['copy'][0])
+    return row if peak_mb is None else row | dict(peak_mb=peak_mb)
+
+# %% ../nbs/00_core/08_kernels.ipynb #c78fe949
 def compare(
-    fns:dict,                       # name -> function without arguments; the first is the base of the ratio
+    fns:dict,                           # name -> function without arguments; ratios are to the first that runs
     *,
-    flops:float|None=None,          # operations the task needs; shows TFLOP/s and the share of `matmul_peak`
-    bytes:float|None=None,          # bytes the task must move; shows GB/s and the share of `copy_bandwidth`
+    flops:float|dict|None=None,         # operations the task needs: shows TFLOP/s and the share of `matmul_peak`
+    bytes:float|dict|None=None,         # bytes it must move: shows GB/s and the share of `copy_bandwidth`; or dict name -> bytes
     dtype:torch.dtype=torch.bfloat16,   # of the matrix product that is the ceiling
-    reps:int=30,
-    warmup:int=5,
-    flush:bool=True,
-    device=None,                    # the current GPU; or 'cpu'
+    reps:int=30,                        # timed runs of each
+    warmup:int=5,                       # runs before
+    flush:bool=True,                    # empty the L2 cache before each run
+    device=None,                        # the current GPU; or 'cpu'
     title:str='',
-) -> Comparison:                    # prints as a table
+) -> Comparison:
     "Time versions of one computation in turns, beside ceilings measured in the same run."
     if not fns or reps < 1: raise ValueError(f'compare: expected functions and reps >= 1, got {list(fns)} and {reps}')
-    device, errors, memory = _device(device), {}, {}
-    for n, fn in fns.items():
-        try: memory[n] = _peak_mb(fn, device)
-        except torch.OutOfMemoryError: errors[n] = 'out of memory'
-    runs = {n: _timing(ms, device) for n, ms in _samples({n: f for n, f in fns.items() if n not in errors}, reps, warmup, flush, device).items()}
-    ceilings = {}
+    device, errors, memory, ceilings = _device(device), {}, {}, {}
+    for name, fn in fns.items():
+        try: memory[name] = _peak_mb(fn, device) if device.type == 'cuda' else None
+        except torch.cuda.OutOfMemoryError: errors[name] = 'out of memory'
+    samples = _samples({n: f for n, f in fns.items() if n not in errors}, reps, warmup, flush, device)
+    times = {n: _timing(ms, device) for n, ms in samples.items()}
     if flops: ceilings['matmul'] = matmul_peak(dtype, device), 'TFLOP/s'
     if bytes: ceilings['copy'] = copy_bandwidth(device), 'GB/s'
-    base = next(iter(runs.values())).ms if runs else math.nan
-    def row(n):
-        if n in errors: return dict(name=n, ms=None, lo=None, hi=None, ratio=None, tflops=None, gbs=None, of_peak=None, of_copy=None, peak_mb=None, error=errors[n])
-        t, tf, gb = runs[n], flops and flops/runs[n].ms/1e9, bytes and bytes/runs[n].ms/1e6
-        return dict(name=n, ms=t.ms, lo=t.lo, hi=t.hi, ratio=base/t.ms, tflops=tf, gbs=gb, of_peak=tf and tf/ceilings['matmul'][0], of_copy=gb and gb/ceilings['copy'][0], peak_mb=memory[n], error=None)
+    base = next(iter(times.values())).ms if times else math.nan
+    row = lambda n: _row(n, times[n], base, flops, bytes, ceilings, memory[n]) if n in times else dict(name=n, error=errors[n])
     return Comparison([row(n) for n in fns], _device_name(device), ceilings, title)
 
-# %% ../nbs/00_core/08_kernels.ipynb #2813fcfd
+# %% ../nbs/00_core/08_kernels.ipynb #3d20b617
 def find_nvcc() -> str|None:
     "NVIDIA's compiler: on the PATH, or under CUDA_HOME."
     homes = [os.environ.get('CUDA_HOME'), os.environ.get('CUDA_PATH'), '/usr/local/cuda']
-    return shutil.which('nvcc') or next((p for h in homes if h and (p := shutil.which('nvcc', path=os.path.join(h, 'bin')))), None)
+    found = [shutil.which('nvcc')] + [shutil.which('nvcc', path=os.path.join(h, 'bin')) for h in homes if h]
+    return next((p for p in found if p), None)
 
 def nvcc_compiles(
     src:str,                # CUDA C++
@@ -368,13 +383,22 @@ def nvcc_compiles(
     if torch_headers:
         import sysconfig
         from torch.utils.cpp_extension import include_paths
-        flags = (*flags, '-std=c++20', *(f'-I{p}' for p in (*include_paths('cpu'), sysconfig.get_path('include'))), '-DTORCH_EXTENSION_NAME=check')
+        flags = (*flags, '-std=c++20', *(f'-I{p}' for p in (*include_paths('cpu'), sysconfig.get_path('include'))))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder)/'kernel.cu').write_text(src)
-        done = subprocess.run([nvcc, '-c', f'-arch={arch}', *flags, 'kernel.cu', '-o', 'kernel.o'], cwd=folder, text=True, capture_output=True, timeout=timeout)
+        stand_in = Path(folder)/'c10/cuda/impl/cuda_cmake_macros.h'     # a header that CPU builds of torch lack
+        if torch_headers: stand_in.parent.mkdir(parents=True), stand_in.touch()
+        command = [nvcc, '-c', f'-arch={arch}', *flags, '-I.', 'kernel.cu', '-o', 'kernel.o']
+        done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=timeout)
     return done.returncode == 0, (done.stdout + done.stderr).strip()
 
-# %% ../nbs/00_core/08_kernels.ipynb #1a764257
+# %% ../nbs/00_core/08_kernels.ipynb #8691baca
+def _find_ninja() -> str|None:
+    "The build tool of torch's extensions; one installed beside this Python is put on the PATH."
+    here = str(Path(sys.executable).parent)
+    if not shutil.which('ninja') and shutil.which('ninja', path=here): os.environ['PATH'] = os.pathsep.join([here, os.environ.get('PATH', '')])
+    return shutil.which('ninja')
+
 def cuda_module(
     src:str,            # CUDA C++: kernels, and the functions that launch them on torch::Tensor arguments
     functions:list,     # C++ signatures to call from Python, e.g. 'torch::Tensor scale(torch::Tensor x, double a)'
@@ -384,11 +408,13 @@ def cuda_module(
 ):                      # a module with these functions
     "CUDA C++ built at run time and called from Python."
     names = [m[1] if (m := re.search(r'([A-Za-z_]\w*)\s*\(', f)) else None for f in functions]
-    if not functions or None in names: raise ValueError(f"cuda_module: expected C++ signatures such as 'torch::Tensor f(torch::Tensor x)', got {functions}")
-    missing = [what for what, there in [('a GPU', have_cuda()), ('nvcc', find_nvcc()), ('ninja', shutil.which('ninja') or importlib.util.find_spec('ninja'))] if not there]
-    if missing: raise RuntimeError(f'CUDA C++ cannot be built here: {" and ".join(missing)} missing')
+    if not functions or None in names:
+        raise ValueError(f"cuda_module: expected C++ signatures such as 'torch::Tensor f(torch::Tensor x)', got {functions}")
+    missing = [what for what, there in [('a GPU', have_cuda()), ('nvcc', find_nvcc()), ('ninja', _find_ninja())] if not there]
+    if missing: raise RuntimeError(f'CUDA C++ cannot be built here: {", ".join(missing)} missing')
     from hashlib import sha256
     from torch.utils.cpp_extension import load_inline
     tag = sha256('\n'.join([src, *functions, *flags]).encode()).hexdigest()[:10]
-    return load_inline(f'courselib_{names[0]}_{tag}', cpp_sources=''.join(f'{f.rstrip(";")};\n' for f in functions), cuda_sources=src, functions=names,
+    declared = ''.join(f'{f.rstrip(";")};\n' for f in functions)
+    return load_inline(f'courselib_{names[0]}_{tag}', cpp_sources=declared, cuda_sources=src, functions=names,
                        extra_cuda_cflags=list(flags), verbose=verbose)
