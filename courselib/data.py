@@ -8,14 +8,15 @@ __all__ = ['ASSETS', 'FASHION_NAMES', 'FASHION_URL', 'FASHION_DEBIAN', 'FASHION_
            'Data', 'concat', 'digits', 'fashion', 'captions', 'restyle', 'shapes', 'photos', 'tabular', 'standardise',
            'Text', 'text', 'corrupt', 'rotate', 'long_tail', 'noisy_labels', 'episodes', 'class_stream']
 
-# %% ../nbs/00_core/01_data.ipynb #c01f0ada
+# %% ../nbs/00_core/01_data.ipynb #c6751b27
 import builtins, functools, gzip, math, os, textwrap
 from pathlib import Path
 from typing import Callable, Iterator
 import numpy as np, torch
 import torch.nn.functional as F
+import courselib
 
-ASSETS = Path(__file__).parent/'assets' if '__file__' in globals() else Path('../../courselib/assets')
+ASSETS = Path(courselib.__file__).parent/'assets'
 
 # %% ../nbs/00_core/01_data.ipynb #4f59b6ff
 def _gen(
@@ -703,7 +704,7 @@ def captions(
         out.append((', '.join(parts[:-1])+' and '+parts[-1] if len(parts) > 1 else parts[0] if parts else 'nothing')+ground)
     return out
 
-# %% ../nbs/00_core/01_data.ipynb #923fce34
+# %% ../nbs/00_core/01_data.ipynb #7a6146a0
 def _edges(
     x:torch.Tensor, # (N, C, H, W)
 ) -> torch.Tensor: # (N, 1, H, W) in [0, 1], strongest edge of each picture 1
@@ -745,7 +746,7 @@ def restyle(
     T, gen, (H, W) = x.shape[1] if x.dim() == 5 else 1, _gen(seed, 30), x.shape[-2:]
     smooth = lambda c: _smooth((len(x), c, max(H, W), max(H, W)), gen)[..., :H, :W].repeat_interleave(T, 0)
     white = lambda c: torch.randn(len(x), c, H, W, generator=gen).repeat_interleave(T, 0)
-    return STYLES[style](x.flatten(0, -4), smooth, white).clamp(0, 1).view(x.shape)
+    return STYLES[style](x.cpu().flatten(0, -4), smooth, white).clamp(0, 1).view(x.shape).to(x.device)
 
 # %% ../nbs/00_core/01_data.ipynb #0994d0b2
 CONTINUOUS = ('centers', 'radius', 'angle', 'hue')                        # what `given` may hold besides factors
@@ -1102,7 +1103,7 @@ def _occlusion(x, share, gen): # a grey square at a random place
     row, col = torch.arange(H)[:, None]-(at[0]*(H-h)).round(), torch.arange(W)-(at[1]*(W-w)).round()
     return torch.where(((row >= 0) & (row < h) & (col >= 0) & (col < w))[:, None], .5, x)
 
-# %% ../nbs/00_core/01_data.ipynb #a8ce3cbc
+# %% ../nbs/00_core/01_data.ipynb #55f973b7
 CORRUPTIONS = dict(                                        # name -> (function of x, level, generator; the five levels)
     gaussian_noise=(lambda x, a, gen: x+a*torch.randn(x.shape, generator=gen), (.08, .12, .18, .26, .38)),
     shot_noise=(lambda x, a, gen: torch.poisson(x.clamp(0, 1)*a, generator=gen)/a, (60, 25, 12, 5, 3)),
@@ -1129,7 +1130,7 @@ def corrupt(
     if severity not in range(6): raise ValueError(f'expected a severity from 0 to 5, got {severity}')
     if x.dim() != 4: raise ValueError(f'expected x of shape (N, C, H, W), got {tuple(x.shape)}')
     fn, levels = CORRUPTIONS[kind]
-    return fn(x, levels[int(severity)-1], _gen(seed, 50)).clamp(0, 1) if severity else x
+    return fn(x.cpu(), levels[int(severity)-1], _gen(seed, 50)).clamp(0, 1).to(x.device) if severity else x
 
 # %% ../nbs/00_core/01_data.ipynb #f7dd98d0
 def rotate(
