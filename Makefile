@@ -41,8 +41,8 @@ check: $(STAMP)  ## the contract of one chapter: NB=continual/stability_gap
 
 test: $(STAMP)  ## everything: export in step, every notebook, pytest
 	@$(PY) tools/export.py --check
-	@$(PY) tools/test_notebooks.py --jobs $(JOBS)
-	$(PY) -m pytest tests/ -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+	@status=0; $(PY) tools/test_notebooks.py --jobs $(JOBS) || status=1; \
+	$(PY) -m pytest tests/ -n $(JOBS) --dist loadgroup $(PYTEST_ARGS) || status=1; exit $$status
 
 test-notebooks: $(STAMP)  ## every notebook, or one: NB=continual/stability_gap
 	@$(PY) tools/test_notebooks.py --jobs $(JOBS) $(NB)

@@ -181,6 +181,13 @@ def test_every_rule_is_shown_to_catch_something():
     assert {b[0] for b in BREAKS} == set(contract.RULES)
 
 
+def test_what_may_look_wrong_is_accepted(chapter):
+    "An assertion that says where an error should have come, a kernel without type hints, a plain parameter without a comment."
+    b = B().add(6, code('try: halve(None)\nexcept TypeError: pass\nelse: assert False')).add(7, code('#| export\n@jit\ndef kernel(x_ptr, N):\n    "Copies."\n    return x_ptr')).add(8, code(
+        '#| export\ndef named(n: int, title: str|None=None) -> int:\n    "n."\n    return n')).add(9, code('assert kernel and named'))
+    assert contract.check(chapter(b.cells), only={'assertions', 'docs'}) == []
+
+
 def test_a_bench_and_core_keep_the_direction(tmp_path, chapter):
     "core <- bench <- chapters."
     from good_chapter import write

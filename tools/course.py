@@ -114,7 +114,7 @@ class Notebook:
             if c is self.title_cell: s = re.sub(r'^-\s+[a-z_]+:.*$', '', s, flags=re.M)
             s = re.sub(r'```.*?```|\$\$.*?\$\$|<!--.*?-->|<[^>]+>', ' ', s, flags=re.S)
             s = re.sub(r'!?\[([^\]]*)\]\([^)]*\)', r'\1', s)
-            out.append(re.sub(r'`[^`]*`|\$[^$\n]*\$', ' x ', s))
+            out.append(re.sub(r'`[^`]*`|\$[^$\n]*\$', ' ', s))
         return '\n\n'.join(out)
 
 
