@@ -182,7 +182,7 @@ def concat(
     return first.replace(x=join([p.x for p in parts]), y=join([p.y for p in parts]),
                          **{k: join([p.fields[k] for p in parts]) for k in first.fields})
 
-# %% ../nbs/00_core/01_data.ipynb #ae3ccf1f
+# %% ../nbs/00_core/01_data.ipynb #515667eb
 def _tiles(
     x:torch.Tensor, # (n, C, H, W), (n, T, C, H, W), (n, H, W) or (n, side*side)
 ) -> tuple: # (pictures as (m, H, W, C) array, columns or None)
@@ -200,7 +200,7 @@ def show(self:Data,
     titles=None, # field name or list of strings; default: class names; False: none
     boxes:bool=False, # draw the `boxes` field
     width:float=7, # inches
-): # matplotlib Figure
+) -> 'matplotlib.figure.Figure': # closed, so that a notebook shows it once
     "A picture of the first `n` samples."
     import matplotlib.pyplot as plt
     from matplotlib.patches import Rectangle
@@ -230,7 +230,7 @@ def show(self:Data,
 def _heat(
     d:Data, # x (n, D)
     width:float, # inches
-): # matplotlib Figure
+) -> 'matplotlib.figure.Figure':
     "A table as a heat map, each column scaled to its own range."
     import matplotlib.pyplot as plt
     lo, hi = d.x.amin(0), d.x.amax(0)
@@ -478,7 +478,7 @@ def _tie(
 def _value(f, levels, ids): return torch.tensor(levels[f][1])[ids[f]]                                  # a number's value
 def _code(f, levels, ids): return torch.tensor([FACTORS[f].index(v) for v in levels[f][1]])[ids[f]]     # a name's place in the full list
 
-# %% ../nbs/00_core/01_data.ipynb #51c1c632
+# %% ../nbs/00_core/01_data.ipynb #eaecd6db
 def _hsv(
     hue:torch.Tensor, # degrees
     s:float=.8, # saturation
@@ -511,6 +511,7 @@ def _place(
         at[todo, 0] = draw(r[todo, 0])
     raise ValueError(f'{k} objects of these sizes do not fit side by side: use fewer or smaller ones, or overlap above {overlap}')
 
+# %% ../nbs/00_core/01_data.ipynb #61050bfb
 def _vary(x, amount, gen): return x+amount*(2*torch.rand(x.shape, generator=gen)-1)
 
 def _scene(
@@ -547,7 +548,7 @@ def _scene(
     s['centers'] = given.get('centers', torch.minimum(torch.maximum(at, edge), 1-edge)*size)
     return s
 
-# %% ../nbs/00_core/01_data.ipynb #a9f8498d
+# %% ../nbs/00_core/01_data.ipynb #bf2dd572
 def _wave(t): return (.5+2*torch.sin(2*math.pi*t)).clamp(0, 1)             # a square wave with soft steps
 
 def _shade(
@@ -586,6 +587,7 @@ def _paint(
     cover[m] *= (.5+s[m]+(.28*r[m]).clamp_min(1.2)).clamp(0, 1)
     return cover, shade, s < 0
 
+# %% ../nbs/00_core/01_data.ipynb #2261b351
 def _smooth(
     shape:tuple, # (n, c, size, size)
     gen:torch.Generator,
