@@ -84,7 +84,7 @@ CONTROLS = """root => [...root.querySelectorAll('[data-control]')].map((el, i) =
 })"""
 
 
-async def ready(root, timeout=15):
+async def ready(root, timeout=60):
     "Wait until the widget has drawn its newest state."
     for _ in range(int(timeout/.02)):
         if await root.get_attribute('data-state') == 'ready': return

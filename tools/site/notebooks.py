@@ -4,7 +4,7 @@
 (title, paper, claims, thumbnail, exported names). It looks at nothing but the notebook and the documentation of its module, so an
 unchanged notebook never needs it again.
 """
-import ast, base64, gzip, hashlib, io, json, re, struct
+import ast, base64, configparser, gzip, hashlib, io, json, re, struct
 from html import escape
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from apidoc import card, inline
 from course import CLAIM, Notebook, strip_number
 from parts import part_of
 
+_settings = configparser.ConfigParser()
+_settings.read(Path(__file__).resolve().parent.parent.parent/'settings.ini')
+REPOSITORY, BRANCH = _settings['DEFAULT']['git_url'], _settings['DEFAULT']['branch']
 EXPORTS = ('export', 'exports', 'exporti')
 
 
@@ -192,7 +195,10 @@ class Markdown(Processor):
         if target.suffix == '.ipynb' and target.is_relative_to(self.nbs.resolve()):
             page = docname(target.relative_to(self.nbs.resolve()))
             return html(f'{up}{page}.html{where}') if where or page == 'index' else f'[{m[1]}](/{page}.ipynb)'
-        return html(f'{up}contributing.html{where}') if target.name == 'CONTRIBUTING.md' else html(f'{up}_static/LICENSE') if target.name == 'LICENSE' else m[0]
+        if target.name == 'CONTRIBUTING.md': return html(f'{up}contributing.html{where}')
+        if target.name == 'LICENSE': return html(f'{up}_static/LICENSE')
+        if not target.exists() or not target.is_relative_to(self.nbs.resolve().parent): return m[0]
+        return html(f'{REPOSITORY}/{"tree" if target.is_dir() else "blob"}/{BRANCH}/{target.relative_to(self.nbs.resolve().parent).as_posix()}')
 
     def picture(self, m):
         src = (self.path.parent/m[2]).resolve()
