@@ -39,7 +39,7 @@ def interval(
     half = t.ppf(.5 + level/2, len(v) - 1)*v.std(ddof=1)/math.sqrt(len(v))
     return float(v.mean()), float(v.mean() - half), float(v.mean() + half)
 
-# %% ../nbs/00_core/06_claims.ipynb #5fa1c187
+# %% ../nbs/00_core/06_claims.ipynb #6392b978
 @dataclass(frozen=True)
 class Gap:
     "The paired difference `a - b`, seed by seed."
@@ -54,6 +54,7 @@ def gap(
     "The paired difference of two methods, seed by seed."
     return Gap(a, b)
 
+# %% ../nbs/00_core/06_claims.ipynb #7a1f2c16
 def _pick(
     values,                 # (S,) numbers, or dict name -> (S,)
     of:str|Gap|None,        # which entry or difference; None where there is only one
@@ -262,7 +263,7 @@ def _fisher(r:float, n:int, kind:str) -> tuple:
     half = 1.959964*math.sqrt(((1 + r*r/2) if kind == 'spearman' else 1)/(n - 3))
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
-# %% ../nbs/00_core/06_claims.ipynb #6dc96a4c
+# %% ../nbs/00_core/06_claims.ipynb #1747791b
 @dataclass(frozen=True)
 class CorrelatedRule(Rule):
     "A correlation lies in (`lo`, `hi`)."
@@ -299,6 +300,7 @@ class CorrelatedRule(Rule):
         inside = lambda r: self.lo <= r <= self.hi
         return _cap(HOLDS if inside(q.lo) and inside(q.hi) else PARTLY if inside(q.mean) else NOT, [q])
 
+# %% ../nbs/00_core/06_claims.ipynb #fc7a0697
 def correlated(
     at_least:float|None=None,   # smallest correlation that passes, in [-1, 1]
     *,
@@ -314,7 +316,7 @@ def correlated(
     lo, hi = (-math.inf, bound) if at_least is None else (bound, math.inf)
     return CorrelatedRule(lo, hi, kind, tuple(of) if of else None)
 
-# %% ../nbs/00_core/06_claims.ipynb #981fbbb6
+# %% ../nbs/00_core/06_claims.ipynb #4e9c62e2
 @dataclass(frozen=True)
 class AllOf(Rule):
     "Several rules, one a part of the claim."
@@ -343,6 +345,7 @@ class AllOf(Rule):
         verdicts = {r.decide(v) for _, r, v in self.split(values)}
         return HOLDS if verdicts == {HOLDS} else NOT if verdicts == {NOT} else PARTLY
 
+# %% ../nbs/00_core/06_claims.ipynb #29f7fcd1
 def all_of(
     **parts:Rule,   # name of the part = its rule
 ) -> Rule:
@@ -397,7 +400,7 @@ def _groups(rule:Rule, values, name:str='') -> list:
     if not isinstance(rule, AllOf): return [(name, rule.text, rule.decide(values), _rows(rule, values))]
     return [g for n, r, v in rule.split(values) for g in _groups(r, v, f'{name}: {n}' if name else n)]
 
-# %% ../nbs/00_core/06_claims.ipynb #992634b9
+# %% ../nbs/00_core/06_claims.ipynb #8e957011
 def _plain(x) -> str:
     "A small dict in words."
     words = lambda v: f'{v:.4g}' if isinstance(v, float) else str(v)
@@ -407,6 +410,7 @@ def _count(q:Quantity) -> str:
     "'5 seeds, 1 failed'"
     return f'{q.n} {"seeds" if len(q.values) > 1 else "points"}' + (f', {q.failed} failed' if q.failed else '')
 
+# %% ../nbs/00_core/06_claims.ipynb #6761c9f4
 def _part(name:str, rule:str, verdict:str, rows:list, unit:str) -> str:
     "The rule and the measured rows of one part."
     head = f'<b>{_CHIP[verdict][2]} {verdict}: {html.escape(name)}.</b> ' if name else _soft('rule: ')
@@ -436,7 +440,7 @@ def _text(record:dict, groups:list) -> str:
         lines += ['    ' + words(q.name, _numbers(q), record['unit'], f'({_count(q)})') for q, _ in rows]
     return '\n'.join(lines + [f'  {head}: {_plain(record[k])}' for k, head in _EXTRAS.items() if record[k]])
 
-# %% ../nbs/00_core/06_claims.ipynb #1a05f7d2
+# %% ../nbs/00_core/06_claims.ipynb #7224b219
 MIME = 'application/vnd.courselib.claim+json'
 
 def _round(x:float) -> float|None: return float(f'{x:.6g}') if math.isfinite(x) else None
@@ -451,6 +455,7 @@ def _parts(rule:Rule, values, name:str='') -> list:
     if isinstance(rule, AllOf): return [p for n, r, v in rule.split(values) for p in _parts(r, v, f'{name}: {n}' if name else n)]
     return [dict(name=name, rule=rule.text, verdict=rule.decide(values), quantities=[_numbers_of(q) for q in rule.quantities(values)])]
 
+# %% ../nbs/00_core/06_claims.ipynb #40ff9cf8
 def _check_seeds(c, quantities:list, seeds):
     "Enough seeds, no seed twice, and no NaN unless the claim reports it."
     for q in quantities:
@@ -464,6 +469,7 @@ def _check_seeds(c, quantities:list, seeds):
         if seeds is not None and not pooled and (len(set(seeds)) < len(seeds) or len(seeds) != q.n):
             raise ValueError(f'{where}: expected {q.n} different seeds, got {list(seeds)}')
 
+# %% ../nbs/00_core/06_claims.ipynb #46945df6
 def _means(values, quantities:list) -> dict:
     "Means of measured entries that the rule saw only as part of a difference."
     if not isinstance(values, dict) or not any(' - ' in q['name'] for q in quantities): return {}
@@ -482,7 +488,7 @@ def _record(c, values, seeds, note, detail) -> dict:
                   parts=_parts(c.rule, values) if isinstance(c.rule, AllOf) else [])
     return json.loads(json.dumps(record, default=lambda o: o.tolist() if hasattr(o, 'tolist') else str(o)))
 
-# %% ../nbs/00_core/06_claims.ipynb #2cabac2a
+# %% ../nbs/00_core/06_claims.ipynb #29694361
 def display_bundle(
     page:str,           # html, for notebooks
     text:str,           # the same in plain text, for terminals
@@ -495,6 +501,7 @@ def display_bundle(
     from IPython.display import display
     display({'text/html': page, **more, 'text/plain': text}, raw=True)
 
+# %% ../nbs/00_core/06_claims.ipynb #1ca4eaac
 @dataclass(frozen=True, eq=False, repr=False)
 class Claim:
     "A sentence of a paper and the rule that decides it. Made by `claim`."
@@ -570,7 +577,7 @@ def claim(
     _declared[id] = c = Claim(id, says.strip(), rule, unit or '', paper, bool(ablation), nan, int(min_seeds))
     return c
 
-# %% ../nbs/00_core/06_claims.ipynb #fc25bf3c
+# %% ../nbs/00_core/06_claims.ipynb #662f5401
 def collect(
     path:str|Path,  # a notebook with stored outputs
 ) -> list:          # of records (dict), in the notebook's order
@@ -583,6 +590,7 @@ def collect(
     if twice: raise ValueError(f'{path.name}: expected one record a claim, got several for {twice}')
     return found
 
+# %% ../nbs/00_core/06_claims.ipynb #7017b6da
 def declared(
     path:str|Path,  # a notebook
 ) -> list:          # of ids, in the notebook's order

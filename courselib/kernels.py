@@ -147,7 +147,7 @@ def dispatch(
 
 softmax_rows = dispatch(_softmax_launch, softmax_rows_ref)
 
-# %% ../nbs/00_core/08_kernels.ipynb #1262d08f
+# %% ../nbs/00_core/08_kernels.ipynb #5f00db3c
 def run_python(
     code:str,           # Python source
     timeout:float=300,  # seconds
@@ -156,7 +156,10 @@ def run_python(
     "Run code in a fresh Python process; its failure is an AssertionError with its traceback."
     path = os.pathsep.join(p for p in [os.getcwd(), *sys.path] if p)
     env = {**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1', **env}
-    done = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, timeout=timeout, env=env)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder)/'code.py'       # a file, since Triton reads the source of the kernels defined in it
+        file.write_text(code, encoding='utf-8')
+        done = subprocess.run([sys.executable, str(file)], text=True, capture_output=True, timeout=timeout, env=env)
     assert done.returncode == 0, f'the code failed in its own process:\n{done.stdout[-2000:]}{done.stderr[-4000:]}'
     return done.stdout.strip()
 
@@ -217,7 +220,7 @@ def triton_compiles(
     size, shared = len(built.asm['cubin'])/1024, built.metadata.shared
     return True, f'sm_{arch}: {size:.0f} KiB of machine code, {shared} bytes of shared memory'
 
-# %% ../nbs/00_core/08_kernels.ipynb #c8cb9d09
+# %% ../nbs/00_core/08_kernels.ipynb #112d3118
 @dataclass(frozen=True)
 class Timing:
     "Milliseconds of one call: median and quartiles."
@@ -262,6 +265,7 @@ def _timing(ms:list, device:torch.device) -> Timing:
     at = lambda q: ms[round(q*(len(ms) - 1))]
     return Timing(at(.5), at(.25), at(.75), len(ms), _device_name(device))
 
+# %% ../nbs/00_core/08_kernels.ipynb #c2b7c2a6
 def gpu_time(
     fn:Callable,        # no arguments
     *,
@@ -297,7 +301,7 @@ def matmul_peak(
     a, b = torch.randn(2, n, n, device=device).to(dtype)
     return 2*n**3/gpu_time(lambda: a @ b, reps=11, warmup=3, device=device).ms/1e9
 
-# %% ../nbs/00_core/08_kernels.ipynb #869da201
+# %% ../nbs/00_core/08_kernels.ipynb #7c562523
 _COLUMNS = {'ms': ('median ms', '{:.4g}'), 'quartiles': ('quartiles', '{}'), 'ratio': ('x first', '{:.2f}'), 'tflops': ('TFLOP/s', '{:.4g}'),
             'of_peak': ('of matmul', '{:.0%}'), 'gbs': ('GB/s', '{:.4g}'), 'of_copy': ('of copy', '{:.0%}'), 'peak_mb': ('peak MB', '{:.1f}')}
 
@@ -328,6 +332,7 @@ def _peak_mb(fn:Callable, device:torch.device) -> float:
     torch.cuda.synchronize(device)
     return (torch.cuda.max_memory_allocated(device) - before)/1e6
 
+# %% ../nbs/00_core/08_kernels.ipynb #065e72af
 def _row(name:str, t:Timing, base:float, flops, bytes, ceilings:dict, peak_mb) -> dict:
     "What the table says about one version."
     of = lambda needs: needs.get(name) if isinstance(needs, dict) else needs

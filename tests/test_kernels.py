@@ -8,7 +8,8 @@ import torch
 
 from courselib import kernels
 from courselib.kernels import (Comparison, cdiv, compare, copy_bandwidth, cuda_module, dispatch, find_nvcc, gpu_time, have_cuda, have_triton, interpreted,
-                               interpreting, matmul_peak, next_power_of_2, nvcc_compiles, run_python, softmax_rows, softmax_rows_ref, triton_compiles)
+                               interpreting, jit, dot, matmul_peak, next_power_of_2, nvcc_compiles, run_python, softmax_rows, softmax_rows_ref, tl,
+                               triton_compiles)
 
 triton_only = pytest.mark.skipif(not have_triton(), reason='Triton is not installed')
 nvcc_only = pytest.mark.skipif(find_nvcc() is None, reason='there is no nvcc')
@@ -98,6 +99,20 @@ for i in range({len(MUTANTS) + 1}):
 def test_kernel_compiles_for_a_gpu_that_is_not_there(kind, arch):
     ok, log = triton_compiles(kernels._softmax_kernel, dict(x=f'*{kind}', mask='*u8', out=f'*{kind}', width='i32'), dict(HAS_MASK=True, BLOCK=256), arch)
     assert ok and f'sm_{arch}' in log
+
+
+@jit
+def product(a, b, out, BLOCK:tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    at = i[:, None]*BLOCK + i[None, :]
+    tl.store(out + at, dot(tl.load(a + at), tl.load(b + at), tl.zeros([BLOCK, BLOCK], tl.float32)))
+
+
+@triton_only
+@pytest.mark.parametrize('kind', ['fp32', 'fp16', 'bf16'])
+def test_dot_compiles_from_another_module(kind):
+    ok, log = triton_compiles(product, dict(a=f'*{kind}', b=f'*{kind}', out='*fp32'), dict(BLOCK=32), 90, num_warps=4)
+    assert ok, log
 
 
 @triton_only
