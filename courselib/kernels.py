@@ -301,7 +301,7 @@ def matmul_peak(
     a, b = torch.randn(2, n, n, device=device).to(dtype)
     return 2*n**3/gpu_time(lambda: a @ b, reps=11, warmup=3, device=device).ms/1e9
 
-# %% ../nbs/00_core/08_kernels.ipynb #7c562523
+# %% ../nbs/00_core/08_kernels.ipynb #ac9da2fb
 _COLUMNS = {'ms': ('median ms', '{:.4g}'), 'quartiles': ('quartiles', '{}'), 'ratio': ('x first', '{:.2f}'), 'tflops': ('TFLOP/s', '{:.4g}'),
             'of_peak': ('of matmul', '{:.0%}'), 'gbs': ('GB/s', '{:.4g}'), 'of_copy': ('of copy', '{:.0%}'), 'peak_mb': ('peak MB', '{:.1f}')}
 
@@ -325,6 +325,7 @@ class Comparison:
 
 def _peak_mb(fn:Callable, device:torch.device) -> float:
     "Memory that one call takes on top of what is allocated, in MB (10^6 bytes)."
+    fn()                                # compiling and tuning take memory of their own, once
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
