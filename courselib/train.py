@@ -234,7 +234,7 @@ def fit(model: nn.Module,                # trained in place, and left in eval mo
     h.loss, h.seconds = torch.stack(losses).cpu().numpy() if losses else np.zeros(0), time.perf_counter() - start
     return h
 
-# %% ../nbs/00_core/03_train.ipynb #facd591b
+# %% ../nbs/00_core/03_train.ipynb #485ee9e0
 _SLOPES = {nn.Identity: lambda d, h: d, nn.ReLU: lambda d, h: d.mul_(h.sign_()),                       # d * phi'(z), from h = phi(z),
            nn.Tanh: lambda d, h: d.mul_(1 - h*h), nn.Sigmoid: lambda d, h: d.mul_(h*(1 - h))}          # which is not needed afterwards
 _ELEMENTWISE = {F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.binary_cross_entropy, F.binary_cross_entropy_with_logits}
@@ -246,6 +246,7 @@ def _per_seed(loss, y):
     if loss in _ELEMENTWISE: return lambda out, t: loss(out, t, reduction='none').flatten(1).mean(1)
     return lambda out, t: torch.stack([loss(o, u) for o, u in zip(out, t)])
 
+# %% ../nbs/00_core/03_train.ipynb #7398d717
 class _Flat:
     "A `StackedMLP` whose parameters are views of one vector `value`, with the gradients in another, `grad`."
     def __init__(self, model):
@@ -271,7 +272,7 @@ class _Flat:
         "Give the model parameters of its own again."
         for p in self.model.parameters(): p.data, p.grad = p.data.clone(memory_format=torch.contiguous_format), None
 
-# %% ../nbs/00_core/03_train.ipynb #9faf3414
+# %% ../nbs/00_core/03_train.ipynb #b4d68352
 def _backward(flat, x, y, losses, keep):
     "grad <- keep * grad + the gradient on inputs x (S, B, D) and targets y (S, B, ...); returns the losses (S,)."
     if not flat.by_hand:
@@ -291,6 +292,7 @@ def _backward(flat, x, y, losses, keep):
         if i: delta = torch.bmm(delta, flat.w[i])                          # (S, B, out) (S, out, in)
     return l.detach()
 
+# %% ../nbs/00_core/03_train.ipynb #20498654
 def _updater(flat, opt, lr, momentum, wd):
     "What to keep of the gradient from step to step, and a function factor -> None that updates all nets."
     rates = None if lr is None or isinstance(lr, (int, float)) else flat.per_entry(lr)
@@ -308,7 +310,7 @@ def _updater(flat, opt, lr, momentum, wd):
         if rates is not None: flat.value.sub_(old).mul_(rates).add_(old)   # a step at rate 1, scaled for each seed
     return 0., step
 
-# %% ../nbs/00_core/03_train.ipynb #ecd24f5f
+# %% ../nbs/00_core/03_train.ipynb #c504c2a9
 class Runs(History):
     "The histories of S seeds, in order: `loss` (S, steps), evaluations (S, E), the trained models in `nets`."
     nets: list[nn.Module] = ()
@@ -324,6 +326,7 @@ def _make_nets(make, seeds):
     alike = all(type(n) is MLP for n in nets) and len({(n.widths, repr(n.acts)) for n in nets}) == 1
     return nets, StackedMLP.stack(nets) if alike and len(nets) > 1 else None
 
+# %% ../nbs/00_core/03_train.ipynb #c0a35ace
 def _fit_stack(stack, data, seeds, nets, *, steps, bs=64, opt='sgd', lr=None, momentum=.9, wd=0., schedule=None, loss=F.cross_entropy,
                progress=None, evals=None, eval_every=None, callbacks=()):
     "`fit` for all nets of `stack` at once."
@@ -347,6 +350,7 @@ def _fit_stack(stack, data, seeds, nets, *, steps, bs=64, opt='sgd', lr=None, mo
     h.loss = torch.stack(losses, 1).cpu().numpy() if losses else np.zeros((len(seeds), 0))
     return h
 
+# %% ../nbs/00_core/03_train.ipynb #554d0457
 def _fit_loop(nets, data, seeds, *, lr=None, progress=None, **kw):
     "`fit`, one net after the other."
     lrs = [lr]*len(nets) if lr is None or isinstance(lr, (int, float)) else list(lr)
