@@ -371,7 +371,7 @@ def fall(P: np.ndarray # (S, C, L, 2), or I(X;T) alone (S, C, L)
     I = P[..., 0] if P.ndim == 4 else P
     return I[:, 0] - I[:, -1]
 
-# %% ../../nbs/01_information/00_bench.ipynb #96ef0525
+# %% ../../nbs/01_information/00_bench.ipynb #235f6453
 SYMBOLS = ['circle', 'square', 'diamond', 'triangle-up', 'cross', 'x', 'star']
 
 def dot_sizes(S: int, # nets
@@ -379,7 +379,7 @@ def dot_sizes(S: int, # nets
               c: int  # the one shown, 0..C-1
              ) -> np.ndarray: # (S*C,) px: now large, before small, later 0
     "Sizes of the dots of one layer at checkpoint `c`, all nets after one another."
-    return np.tile(np.where(np.arange(C) == c, 10., np.where(np.arange(C) < c, 3.5, 0.)), S)
+    return np.tile(np.where(np.arange(C) == c, 10, np.where(np.arange(C) < c, 3.5, 0)).astype(np.float32), S)
 
 def add_plane(fig: go.Figure,                # changed in place
               P: np.ndarray,                 # (S, C, L, 2)
