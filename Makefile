@@ -42,13 +42,13 @@ check: $(STAMP)  ## the contract of one chapter: NB=continual/stability_gap
 test: $(STAMP)  ## everything: export in step, every notebook, pytest
 	@$(PY) tools/export.py --check
 	@status=0; $(PY) tools/test_notebooks.py --jobs $(JOBS) || status=1; \
-	$(PY) -m pytest tests/ -n $(JOBS) --dist loadgroup $(PYTEST_ARGS) || status=1; exit $$status
+	$(PY) -m pytest tests/ -n $(JOBS) --dist loadgroup -rs $(PYTEST_ARGS) || status=1; exit $$status
 
 test-notebooks: $(STAMP)  ## every notebook, or one: NB=continual/stability_gap
 	@$(PY) tools/test_notebooks.py --jobs $(JOBS) $(NB)
 
 test-pytest: $(STAMP)  ## pytest alone
-	$(PY) -m pytest tests/ -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+	$(PY) -m pytest tests/ -n $(JOBS) --dist loadgroup -rs $(PYTEST_ARGS)
 
 test-cuda: $(STAMP)  ## the cells and tests that need a GPU
 	@$(PY) tools/test_notebooks.py --jobs 1 --flags cuda --containing cuda
