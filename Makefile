@@ -51,6 +51,7 @@ test-pytest: $(STAMP)  ## pytest alone
 	$(PY) -m pytest tests/ -n $(JOBS) --dist loadgroup -rs $(PYTEST_ARGS)
 
 test-cuda: $(STAMP)  ## the cells and tests that need a GPU
+	@$(PY) -c "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 'courselib: torch sees no NVIDIA GPU here (a CPU build, or no driver)')"
 	@$(PY) tools/test_notebooks.py --jobs 1 --flags cuda --containing cuda
 	$(PY) -m pytest tests/ -m cuda $(PYTEST_ARGS)
 
