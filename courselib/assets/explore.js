@@ -85,11 +85,20 @@
   // ---- plotly -------------------------------------------------------------------------------------------------------
   const sleep = ms => new Promise(r => setTimeout(r, ms));
   let plotlyAsked = null;
+  // JupyterLab with no kernel: plotly's own extension has the library and puts it on the page when it first draws.
+  async function plotlyOfLab() {
+    const extension = window._JUPYTERLAB && window._JUPYTERLAB['jupyterlab-plotly'], mimeType = 'application/vnd.plotly.v1+json';
+    if (!extension) return;
+    const plugin = (await extension.get('./mimeExtension'))().default;
+    const renderer = [].concat(plugin)[0].rendererFactory.createRenderer({ mimeType });
+    await renderer.renderModel({ data: { [mimeType]: { data: [], layout: {} } }, metadata: {}, setData() {} });
+  }
   // A docs page has plotly.js; JupyterLab may have it; else a live kernel is asked for its copy, once a page.
   async function plotly(widget) {
     for (let i = 0; i < 80 && !window.Plotly; i++) {
       await sleep(75);
-      if (window.Plotly || !widget.live || i < 4) continue;
+      if (window.Plotly || i < 4) continue;
+      if (!widget.live) { if (i === 4) await plotlyOfLab().catch(() => {}); continue; }
       plotlyAsked = plotlyAsked || widget.live.ask({ want: 'plotly' }).then(({ buffers }) => {
         const tag = document.createElement('script');
         tag.textContent = new TextDecoder().decode(buffers[0]);
