@@ -77,11 +77,11 @@ def ib_curve(pxy: np.ndarray,   # (M, K) p(x, y)
         found.append((mi2(pxt), mi2(pxt.T@py), q))
     return tuple(np.array(v) for v in zip(*found[::-1]))
 
-# %% ../../nbs/01_information/01_information_plane.ipynb #8636a88b
+# %% ../../nbs/01_information/01_information_plane.ipynb #4ef6f399
 def layer_beta(ids: Tensor,       # (N,) state of each input
                p: Tensor,         # (N,) p(y=1 | x)
                top: float=1e5     # largest beta looked at
-              ) -> float:         # inf where every larger beta fits better: no two inputs of different p share a state
+              ) -> float:         # inf where every input lies in the state nearest to it: a larger beta fits better still
     "The trade-off at which an information-bottleneck encoder comes closest to a layer."
     u, x = np.unique(np.asarray(p, float), return_inverse=True)
     t, n = np.asarray(ids), len(ids)
