@@ -343,9 +343,9 @@ def _root(uid, picture, spec, script):
     js = f'<script class="cl-driver">{driver()}</script>' if script else ''
     return f'<div class="courselib-widget" data-uid="{uid}">{picture}<script type="application/json" class="cl-data">{data}</script>{js}</div>'
 
-# %% ../nbs/00_core/05_explore.ipynb #07dd1cc9
+# %% ../nbs/00_core/05_explore.ipynb #0b2c09cc
 def frozen_html(
-    fig:go.Figure,
+    fig:go.Figure,          # one figure
     alt:str,                # what the figure shows
 ) -> str:                   # html
     "A figure without controls, in the form of a widget: a still that the docs site brings to life."
@@ -367,10 +367,18 @@ def _check(fn, controls, click, alt):
     targets = [click] if isinstance(click, str) else list((click or {}).values())
     if bad := set(targets) - set(controls): raise ValueError(f'click: {sorted(bad)} is not among the controls {list(controls)}')
 
-# %% ../nbs/00_core/05_explore.ipynb #e2322b18
+# %% ../nbs/00_core/05_explore.ipynb #343491f1
 class Explorer:
     "A function, its controls, and the frames of every setting. Made by `explore`."
-    def __init__(self, fn, controls, title, alt, note, budget, click):
+    def __init__(self,
+                 fn,                # parameters -> figure
+                 controls:dict,     # name -> Control
+                 title:str|None,    # a line above the controls
+                 alt:str,           # the figure in words
+                 note:str|None,     # a line below the figure
+                 budget:int,        # bytes that the output may take
+                 click:str|dict|None, # the control that a click on the figure sets
+                ):
         self.fn, self.controls, self.title, self.alt, self.note, self.budget, self.click = fn, controls, title, alt, note, budget, click
         self.settings = [dict(zip(controls, v)) for v in itertools.product(*(c.values for c in controls.values()))]
         if len(self.settings) > 4096: raise ValueError(f'{len(self.settings)} frames ({self._product()}) are too many to compute: expected at most 4096; give some control fewer values')
@@ -428,7 +436,7 @@ class Explorer:
         display({'text/html': self.html, 'text/plain': repr(self)}, raw=True)
         if is_live(): display(live(self))
 
-# %% ../nbs/00_core/05_explore.ipynb #57795245
+# %% ../nbs/00_core/05_explore.ipynb #3fcb33c7
 def is_live() -> bool:
     "Is a browser with a kernel likely to watch?"
     if os.environ.get('COURSELIB_WIDGETS') == 'frozen': return False
@@ -444,7 +452,7 @@ def _between(c):
     return [a + (b - a)*k/c.fine for a, b in zip(c.values, c.values[1:]) for k in range(c.fine)] + [c.values[-1]]
 
 def live_frame(
-    ex:Explorer,
+    ex:Explorer,            # the widget
     state:list,             # index of each control's value, among the fine ones
 ) -> dict:
     "The frame at `state`, computed by the function now, with the axes of the stored frames."
@@ -458,10 +466,10 @@ def live_frame(
     elif frame['kind'] == 'image': frame['pixels'] = frame['pixels'].tolist()
     return frame
 
-# %% ../nbs/00_core/05_explore.ipynb #4467e3d6
+# %% ../nbs/00_core/05_explore.ipynb #1c3ad4ba
 def live(
-    ex:Explorer,
-):                          # an anywidget
+    ex:Explorer,            # the widget
+) -> 'anywidget.AnyWidget':
     "The kernel's side of a widget."
     import anywidget, traitlets
     class Live(anywidget.AnyWidget):

@@ -279,7 +279,7 @@ def gpu_time(
     device = _device(device)
     return _timing(_samples({'': fn}, reps, warmup, flush, device)[''], device)
 
-# %% ../nbs/00_core/08_kernels.ipynb #ffb53172
+# %% ../nbs/00_core/08_kernels.ipynb #8d92a796
 def copy_bandwidth(
     device=None,        # the current GPU; or 'cpu'
     size:int|None=None, # bytes to copy; 1 GiB on a GPU, 64 MiB on a CPU
@@ -291,7 +291,7 @@ def copy_bandwidth(
     return 2*a.numel()/gpu_time(lambda: a.copy_(b), reps=11, warmup=3, device=device).ms/1e6
 
 def matmul_peak(
-    dtype:torch.dtype=torch.bfloat16,
+    dtype:torch.dtype=torch.bfloat16, # of the matrices
     device=None,            # the current GPU; or 'cpu'
     n:int|None=None,        # size of the square matrices; 8192 on a GPU, 512 on a CPU
 ) -> float:                 # TFLOP/s
@@ -398,7 +398,7 @@ def nvcc_compiles(
         done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=timeout)
     return done.returncode == 0, (done.stdout + done.stderr).strip()
 
-# %% ../nbs/00_core/08_kernels.ipynb #8691baca
+# %% ../nbs/00_core/08_kernels.ipynb #339335e4
 def _find_ninja() -> str|None:
     "The build tool of torch's extensions; one installed beside this Python is put on the PATH."
     here = str(Path(sys.executable).parent)
@@ -411,7 +411,7 @@ def cuda_module(
     *,
     flags:tuple=('-O3',),   # for nvcc
     verbose:bool=False,     # show the compiler's output
-):                      # a module with these functions
+) -> 'module':          # with these functions
     "CUDA C++ built at run time and called from Python."
     names = [m[1] if (m := re.search(r'([A-Za-z_]\w*)\s*\(', f)) else None for f in functions]
     if not functions or None in names:

@@ -57,9 +57,9 @@ def mean_band(
     half = np.where(n > 1, t.ppf(.5 + level/2, np.maximum(n - 1, 1))*np.sqrt(var/some), 0.)
     return mean, mean - half, mean + half
 
-# %% ../nbs/00_core/04_plots.ipynb #58e65ae0
+# %% ../nbs/00_core/04_plots.ipynb #b1f6fe08
 def axes(
-    fig:go.Figure,
+    fig:go.Figure,          # changed in place
     xlabel:str|None=None,   # name and unit of the x axis
     ylabel:str|None=None,
     title:str|None=None,
@@ -72,9 +72,9 @@ def axes(
     if title is not None: fig.update_layout(title_text=title)
     return fig
 
-# %% ../nbs/00_core/04_plots.ipynb #e516120a
+# %% ../nbs/00_core/04_plots.ipynb #613e23d7
 def add_lines(
-    fig:go.Figure,
+    fig:go.Figure,          # changed in place
     x,                      # (N,) shared, or dict name -> (N,)
     ys:dict,                # name -> (N,) or (S, N)
     band:bool=True,         # draw the 95 % band of the mean for (S, N)
@@ -128,12 +128,13 @@ def bars(
                                     marker=dict(size=6, color='rgba(128,128,128,0.9)', line=dict(width=1, color='white')))
     return axes(fig, xlabel, ylabel, title).update_layout(bargap=.45)
 
-# %% ../nbs/00_core/04_plots.ipynb #2bc9ff6e
+# %% ../nbs/00_core/04_plots.ipynb #47900b82
 def heatmap(
     z,                          # (R, C)
     *,
     xlabel:str, ylabel:str,
-    x=None, y=None,             # (C,), (R,) tick positions or names
+    x=None,                     # (C,) tick positions or names
+    y=None,                     # (R,) tick positions or names
     zlabel:str|None=None,       # name and unit of the colour
     title:str|None=None,
     diverging:bool=False,       # centre the colours on 0
@@ -146,9 +147,10 @@ def heatmap(
     fig = go.Figure(go.Heatmap(z=z, x=x, y=y, colorbar=dict(title=zlabel, thickness=12, outlinewidth=0), **scale))
     return axes(fig, xlabel, ylabel, title).update_yaxes(autorange='reversed', showgrid=False).update_xaxes(showgrid=False)
 
-# %% ../nbs/00_core/04_plots.ipynb #645e31bb
+# %% ../nbs/00_core/04_plots.ipynb #b8d664a7
 def scatter(
-    x, y,                   # (N,)
+    x,                      # (N,)
+    y,                      # (N,)
     *,
     xlabel:str, ylabel:str, title:str|None=None,
     color=None,             # (N,) numbers for a colour scale, or labels for one colour each
@@ -182,7 +184,7 @@ def subplots(
     fig.update_annotations(font_size=13)
     return fig.update_layout(height=height or (320 if rows == 1 else 270*rows))
 
-# %% ../nbs/00_core/04_plots.ipynb #031163ec
+# %% ../nbs/00_core/04_plots.ipynb #3a3a267b
 def image_grid(
     x,                      # (N, C, H, W) or (N, H, W), array or tensor; floats are scaled from [lo, hi], bytes taken as they are
     *,
@@ -191,7 +193,7 @@ def image_grid(
     cmap:str='gray',        # for images with one channel
     lo:float|None=0., hi:float|None=1., # values shown as black and white; None takes the images' own range
     size:float=.9,          # inches an image
-):                          # matplotlib Figure
+) -> 'matplotlib.figure.Figure':
     "The first `n` images side by side."
     from matplotlib.figure import Figure
     x = np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x)[:n]
@@ -276,8 +278,8 @@ def _still_axes(fig, mfig, size):
     w, h = size; m = fig.layout.margin
     left, right = (70 if m.l is None else max(m.l, 60))/w, 1 - (20 if m.r is None else m.r)/w
     bottom, top = 52/h, 1 - (40 if m.t is None else max(m.t, 14))/h
-    legend = any(t.showlegend is not False and t.name for t in fig.data) and fig.layout.showlegend is not False and (fig.layout.legend.orientation != 'h')
-    if legend and len([t for t in fig.data if t.showlegend is not False]) > 1: right -= 130/w
+    legend = any(getattr(t, 'showlegend', False) is not False and t.name for t in fig.data) and fig.layout.showlegend is not False and (fig.layout.legend.orientation != 'h')
+    if legend and len([t for t in fig.data if getattr(t, 'showlegend', False) is not False]) > 1: right -= 130/w
     made = {}
     for t in fig.data:
         key = (getattr(t, 'xaxis', None) or 'x', getattr(t, 'yaxis', None) or 'y')

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from courselib import exercises
-from courselib.exercises import Mark, attempt, difference, generator, predict, rebuild
+from courselib.exercises import Mark, Rebuild, attempt, difference, generator, predict, rebuild
 
 finite = st.floats(-1e3, 1e3, allow_nan=False).map(lambda x: round(x, 2))
 arrays = st.lists(finite, min_size=1, max_size=6).map(lambda v: torch.tensor(v, dtype=torch.float64))
@@ -298,3 +298,8 @@ def test_marks_are_shown_as_text_outside_a_notebook_and_escaped_inside(capsys, m
 
 def test_a_mark_is_a_bool_that_notebooks_do_not_print():
     assert Mark(True) == True and not Mark(False) and repr(Mark(True)) == 'True' and Mark(True)._ipython_display_() is None
+
+
+def test_rebuild_keeps_what_it_was_given():
+    ex = rebuild('double', lambda x: 2*x, inputs=lambda rng: (rng.normal(),), wrong={'square': (lambda x: x*x, 'that is the square')}, trials=4)
+    assert isinstance(ex, Rebuild) and ex.name == 'double' and ex.trials == 4 and list(ex.wrong) == ['square']
