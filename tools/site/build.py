@@ -116,7 +116,7 @@ def landing(site: dict, proc: Path) -> str:
     home = site['by'].get('index') or dict(title='courselib', description='Machine-learning papers you can run, poke and check.')
     nb = json.loads(target(proc, 'index').read_text()) if 'index' in site['by'] else dict(cells=[], metadata={}, nbformat=4, nbformat_minor=4)
     text = lambda s: dict(cell_type='markdown', metadata={}, source=s)
-    cells = [c for c in nb['cells'][1:] if '<!-- chapters -->' not in ''.join(c['source'])]
+    cells = [c for c in nb['cells'][2:] if '<!-- chapters -->' not in ''.join(c['source'])]      # title and head come first
     at = next((i for i, c in enumerate(cells) if c['cell_type'] == 'markdown' and re.match(r'##\s', ''.join(c['source']))), len(cells))
     intro = '\n\n'.join(''.join(c['source']) for c in cells[:at] if c['cell_type'] == 'markdown')
     picture = re.search(r'!\[([^\]]*)\]\(/_(pictures/[^)]+)\)', intro)

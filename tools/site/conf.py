@@ -6,7 +6,9 @@ from pathlib import Path
 from docutils import nodes
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+from pages import VERDICTS
+
 _cfg = configparser.ConfigParser()
 _cfg.read(HERE.parent.parent/'settings.ini')
 _cfg = _cfg['DEFAULT']
@@ -90,7 +92,7 @@ def rows(f, up):
     "The lines of a chapter's head that depend on other pages."
     link = lambda items: '<span class="cl-chips">' + ''.join(f'<a href="{up}{i["doc"]}.html">{escape(i["title"])}</a>' for i in items) + '</span>'
     if f['paper']:
-        held = ''.join(f'<span class="cl-verdict" data-verdict="{v}">{v}</span>' for v in f['claims'])
+        held = ''.join(f'<span class="cl-verdict" data-verdict="{v}">{f["claims"].count(v)} {"hold" if v == "holds" and f["claims"].count(v) > 1 else v}</span>' for v in sorted(set(f['claims']), key=VERDICTS.index))
         lines = [('level', f'<span class="cl-level cl-{f["level"]}">{f["level"]}</span>' if f['level'] else ''), ('claims', f'<a class="cl-held" href="{up}claims.html">{held}</a>' if held else ''),
                  ('needs', link(f['needs']) if f['needs'] else ''), ('needed by', link(f['after']) if f['after'] else ''),
                  ('run it', f'<code class="cl-run">make chapter NB={f["part"]["slug"]}/{f["slug"]}</code>')]

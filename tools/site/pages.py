@@ -76,6 +76,7 @@ def hero(home, intro, picture, parts, claims, library):
              (sum(c['widgets'] for c in chapters), 'live figures', '#chapters'), (len(library), 'library modules', 'core/index.html')]
     facts = ''.join(f'<a href="{u}"><b>{n}</b> {t}</a>' for n, t, u in facts if n)
     first = chapters[0]['docname'] + '.html' if chapters else 'map.html'
+    if not picture and (c := next((c for c in chapters if c['thumb']), None)): picture, first = (f'_static/thumbs/{c["thumb"]}', c['title']), c['docname'] + '.html'
     side = f'<a class="cl-heropic" href="{first}"><img src="{picture[0]}" alt="{attr(picture[1])}" decoding="async"></a>' if picture else ''
     return (f'<div class="cl-hero"><div class="cl-herotext"><p class="cl-tagline">{inline(home["description"])}</p><div class="cl-intro-text">{intro}</div>'
             f'<p class="cl-actions"><a class="cl-button" href="{first}">Open a chapter</a><a class="cl-button cl-quiet" href="map.html">Course map</a><a class="cl-button cl-quiet" href="claims.html">Claims</a></p>'
@@ -108,27 +109,47 @@ def number(v):
     return f'{v:.3g}' if abs(v) < 1000 else f'{v:,.0f}'
 
 
-def plot_interval(values, mean, lo, hi):
-    "Mean and interval on a small scale that also holds zero, and the seeds as dots; decoration, the numbers stand beside it."
-    values = [v for v in values or [] if isinstance(v, (int, float))]
-    if None in (mean, lo, hi) or not values: return ''
-    a, b = min(0, lo, *values), max(0, hi, *values)
-    x = lambda v: 4 + 92*(v - a)/((b - a) or 1)
+def plot_interval(q, marks):
+    "Mean and interval on a small scale that also holds zero and the rule's thresholds, and the seeds as dots; decoration, the numbers stand beside it."
+    values, mean, lo, hi = [v for v in q.get('values') or [] if isinstance(v, (int, float))], q['mean'], q.get('lo'), q.get('hi')
+    if None in (lo, hi) or not values: return ''
+    a, b = min(0, lo, *values, *marks), max(0, hi, *values, *marks)
+    x = lambda v: 3 + 114*(v - a)/((b - a) or 1)
     dots = ''.join(f'<circle cx="{x(v):.1f}" cy="8" r="2.4"/>' for v in values[:12])
-    return (f'<svg class="cl-int" viewBox="0 0 100 16" width="100" height="16" aria-hidden="true"><path class="z" d="M{x(0):.1f},1V15"/>'
-            f'<path class="i" d="M{x(lo):.1f},8H{x(hi):.1f}"/>{dots}<path class="m" d="M{x(mean):.1f},3V13"/></svg>')
+    return (f'<svg class="cl-int" viewBox="0 0 120 16" width="120" height="16" aria-hidden="true"><path class="z" d="M{x(0):.1f},1V15"/>' + ''.join(f'<path class="t" d="M{x(m):.1f},1V15"/>' for m in marks)
+            + f'<path class="i" d="M{x(lo):.1f},8H{x(hi):.1f}"/>{dots}<path class="m" d="M{x(mean):.1f},4V12"/></svg>')
+
+
+def thresholds(rule):
+    "Numbers that a rule's words compare with; an order compares the quantities with each other."
+    if 'order' in (rule or ''): return []
+    return [float(m) for m in re.findall(r'(?:above|below|at least|at most|between|and) (-?[\d.]+(?:e-?\d+)?)(?![\d%])', (rule or '').split(', with')[0])][:2]
+
+
+def pieces(c):
+    "A claim as (name, rule, quantities): its parts, or the claim itself."
+    return [(p['name'], p['rule'], p['quantities']) for p in c.get('parts') or []] or [('', c.get('rule') or '', c.get('quantities') or [c])]
 
 
 def measured(c):
     "Every quantity that the rule looked at: name, mean, interval, picture; the unit once."
     o, unit = [], escape(c.get('unit') or '')
-    for q in c.get('quantities') or [c]:
-        if q.get('mean') is None: continue
-        name = f'<span class="cl-q">{escape(q["name"])}</span> ' if q.get('name') else ''
-        span = f' <span class="cl-ci">[{number(q["lo"])}, {number(q["hi"])}]</span>' if q.get('lo') is not None else ''
-        o.append(f'<div>{name}<b>{number(q["mean"])}</b>{span} {unit if not o else ""}{plot_interval(q.get("values"), q["mean"], q.get("lo"), q.get("hi"))}</div>')
-    if len(o) > 3: o[3:] = [f'<details class="cl-more"><summary>{len(o) - 3} more</summary>{"".join(o[3:])}</details>']
+    for part, rule, quantities in pieces(c):
+        for q in quantities:
+            if q.get('mean') is None: continue
+            name = ': '.join(n for n in (part, q.get('name')) if n)
+            span = f' <span class="cl-ci">[{number(q["lo"])}, {number(q["hi"])}]</span>' if q.get('lo') is not None else ''
+            o.append(f'<div>{f"<span class={chr(34)}cl-q{chr(34)}>{escape(name)}</span> " if name else ""}<b>{number(q["mean"])}</b>{span} {unit if not o else ""}{plot_interval(q, thresholds(rule))}</div>')
+    if len(o) > 3: o[2:] = [f'<details class="cl-more"><summary>{len(o) - 2} more</summary>{"".join(o[2:])}</details>']
     return ''.join(o) or '–'
+
+
+def rule_text(c):
+    "The rule in words; parts that share one are named after it."
+    same = {}
+    for name, rule, _ in pieces(c): same.setdefault(rule, []).append(name)
+    o = [inline(r) + (f' <span class="cl-for">for {escape("; ".join(n))}</span>' if any(n) else '') for r, n in same.items()]
+    return '<br>'.join(o)
 
 
 def verdict(c): return f'<span class="cl-verdict" data-verdict="{attr(c["verdict"])}">{escape(c["verdict"])}</span>'
@@ -146,7 +167,7 @@ def claims_page(claims):
         f'<tr data-verdict="{attr(c["verdict"])}" data-ablation="{int(bool(c.get("ablation")))}" data-part="{ch["part"]["slug"] if ch["part"] else ""}">'
         + cell('chapter', f'<a href="{ch["docname"]}.html">{inline(ch["title"])}</a>')
         + cell('claim', inline(c['says']) + (' <span class="cl-abl">ablation</span>' if c.get('ablation') else '') + (f'<small>{inline(c["note"])}</small>' if c.get('note') else ''), 'cl-says')
-        + cell('rule', f'<span>{inline(c.get("rule") or "")}</span>', 'cl-rule')
+        + cell('rule', f'<span>{rule_text(c)}</span>', 'cl-rule')
         + cell('measured', measured(c), 'cl-num')
         + cell('seeds', number(c.get('n')), 'cl-num') + cell('paper', f'<span>{inline(str(c.get("paper") or "–"))}</span>', 'cl-paper') + cell('verdict', verdict(c)) + '</tr>'
         for ch, c in claims)
