@@ -17,7 +17,7 @@ IMAGES = ROOT/'images'
 def save(png: bytes, path: Path, colors: int = 128):
     "A small PNG: few colours, no metadata."
     from PIL import Image
-    im = Image.open(io.BytesIO(png)).convert('RGB').quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    im = Image.open(io.BytesIO(png)).convert('RGB').quantize(colors, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     im.save(path, optimize=True)
     print(f'{path.relative_to(ROOT)}: {path.stat().st_size/1000:.0f} kB')
 
@@ -31,7 +31,7 @@ def save_gif(pngs: list[bytes], path: Path, ms: int = 260, colors: int = 128, wi
         frames.append(im.resize((width, round(im.height*width/im.width)), Image.Resampling.LANCZOS) if im.width > width else im)
     sheet = Image.new('RGB', (frames[0].width, frames[0].height*3), 'white')
     for i, f in enumerate((frames[0], frames[len(frames)//2], frames[-1])): sheet.paste(f, (0, i*f.height))
-    palette = sheet.quantize(colors, method=Image.Quantize.MEDIANCUT)
+    palette = sheet.quantize(colors, method=Image.Quantize.FASTOCTREE)
     frames = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=[900] + [ms]*(len(frames) - 2) + [1200], loop=0, optimize=True)
     print(f'{path.relative_to(ROOT)}: {path.stat().st_size/1000:.0f} kB, {len(frames)} frames')

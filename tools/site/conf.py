@@ -113,7 +113,7 @@ def link_names(body, f, up, doc):
     def code(m):
         if m[1] == 'nn': return f'<a href="{up}api/{m[2]}.html">{m[0]}</a>' if m[2] in modules else m[0]
         return f'<a href="{url(names[m[2]])}">{m[0]}</a>' if m[2] in names else m[0]
-    def block(m): return re.sub(r'(?<!<span class="o">\.</span>)<span class="(n|nn|nc|nf)">([\w.]+)</span>(?!<span class="o">=</span>)', code, m[0])
+    def block(m): return re.sub(r'(?<!<span class="o">\.</span>)<span class="(n|nn|nc|nf)">([\w.]+)</span>(?! ?<span class="o">=(?!=))', code, m[0])
     body = re.sub(r'(?<!summary>)<code class="docutils literal notranslate"><span class="pre">([\w.]+(?:\(\))?)</span></code>(?![^<]*</(?:a|h\d)>)', inline, body)
     return re.sub(r'<div class="cell_input[^>]*>.*?</pre>', block, body, flags=re.S)
 

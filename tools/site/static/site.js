@@ -135,12 +135,26 @@
     });
   };
 
+  // ---- figures with panels side by side keep a readable width on a phone and scroll sideways in their own box ----
+  const panels = () => all('div.courselib-widget').forEach(root => {
+    const check = () => {
+      const fig = root.querySelector('.cl-figure');
+      if (root.dataset.state !== 'ready' || !fig || root.classList.contains('cl-panels')) return;
+      const layout = fig._fullLayout || {};
+      if (!Object.keys(layout).some(k => /^xaxis\d*$/.test(k) && layout[k].domain && layout[k].domain[0] > .1)) return;
+      root.classList.add('cl-panels');
+      if (window.Plotly) window.Plotly.Plots.resize(fig);
+    };
+    new MutationObserver(check).observe(root, { attributes: true, attributeFilter: ['data-state'] });
+    check();
+  });
+
   const copies = () => all('.cl-copy').forEach(b => b.addEventListener('click', async () => {
     const text = b.parentElement.querySelector('code').textContent;
     try { await navigator.clipboard.writeText(text); b.textContent = 'copied'; } catch (e) { b.textContent = 'select it'; }
     setTimeout(() => { b.textContent = 'copy'; }, 1500);
   }));
 
-  setMath(); searchDialog(); gallery(); claims(); map(); copies();
+  setMath(); searchDialog(); gallery(); claims(); map(); panels(); copies();
   document.addEventListener('DOMContentLoaded', setMath);
 })();
