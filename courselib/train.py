@@ -234,17 +234,27 @@ def fit(model: nn.Module,                # trained in place, and left in eval mo
     h.loss, h.seconds = torch.stack(losses).cpu().numpy() if losses else np.zeros(0), time.perf_counter() - start
     return h
 
-# %% ../nbs/00_core/03_train.ipynb #485ee9e0
+# %% ../nbs/00_core/03_train.ipynb #d5fc519f
 _SLOPES = {nn.Identity: lambda d, h: d, nn.ReLU: lambda d, h: d.mul_(h.sign_()),                       # d * phi'(z), from h = phi(z),
            nn.Tanh: lambda d, h: d.mul_(1 - h*h), nn.Sigmoid: lambda d, h: d.mul_(h*(1 - h))}          # which is not needed afterwards
 _ELEMENTWISE = {F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.binary_cross_entropy, F.binary_cross_entropy_with_logits}
 
+def _cross_entropy(out, y):
+    "Mean cross-entropy of every seed, and its gradient softmax - onehot."
+    logp = out.mT.log_softmax(1)                                           # (S, K, B): with the classes on axis 1 it is vectorised
+    l = F.nll_loss(logp, y, reduction='none').mean(1)
+    return l, logp.exp_().scatter_(1, y[:, None], -1., reduce='add').div_(y.shape[1]).mT
+
 def _per_seed(loss, y):
-    "`loss` as a function of outputs (S, B, K) and targets (S, B, ...) to (S,); `y` are all targets."
-    if loss is F.cross_entropy and not y.is_floating_point() and y.ndim == 1 and y.min() >= 0:
-        return lambda out, t: loss(out.mT, t, reduction='none').mean(1)    # with the classes on axis 1, which is vectorised
-    if loss in _ELEMENTWISE: return lambda out, t: loss(out, t, reduction='none').flatten(1).mean(1)
-    return lambda out, t: torch.stack([loss(o, u) for o, u in zip(out, t)])
+    "`loss` as a function of outputs (S, B, K) and targets (S, B, ...) to losses (S,) and gradients (S, B, K); `y` are all targets."
+    if loss is F.cross_entropy and not y.is_floating_point() and y.ndim == 1 and y.min() >= 0: return _cross_entropy
+    def losses(out, t):
+        with torch.enable_grad():
+            out = out.detach().requires_grad_()
+            if loss in _ELEMENTWISE: l = loss(out, t, reduction='none').flatten(1).mean(1)
+            else: l = torch.stack([loss(o, u) for o, u in zip(out, t)])
+            return l.detach(), torch.autograd.grad(l.sum(), out)[0]
+    return losses
 
 # %% ../nbs/00_core/03_train.ipynb #7398d717
 class _Flat:
@@ -272,25 +282,25 @@ class _Flat:
         "Give the model parameters of its own again."
         for p in self.model.parameters(): p.data, p.grad = p.data.clone(memory_format=torch.contiguous_format), None
 
-# %% ../nbs/00_core/03_train.ipynb #b4d68352
+# %% ../nbs/00_core/03_train.ipynb #eec125ae
 def _backward(flat, x, y, losses, keep):
     "grad <- keep * grad + the gradient on inputs x (S, B, D) and targets y (S, B, ...); returns the losses (S,)."
     if not flat.by_hand:
         flat.grad.mul_(keep)
-        l = losses(flat.model(x), y)
-        l.sum().backward()                                                 # adds to `grad`
-        return l.detach()
-    hs = [x]                                                               # h_0, ..., h_L
+        out = flat.model(x)
+        l, delta = losses(out.detach(), y)
+        out.backward(delta)                                                # adds to `grad`
+        return l
     with torch.no_grad():
+        hs = [x]                                                           # h_0, ..., h_L
         for w, b, act in zip(flat.w, flat.b, flat.model.acts): hs.append(act(torch.baddbmm(b, hs[-1], w.mT)))
-    l = losses(hs[-1].requires_grad_(), y)
-    delta = torch.autograd.grad(l.sum(), hs[-1])[0]                        # dL/dh_L, (S, B, K)
-    for i in reversed(range(len(flat.w))):
-        delta = _SLOPES[type(flat.model.acts[i])](delta, hs[i+1].detach())
-        flat.gw[i].baddbmm_(delta.mT, hs[i], beta=keep)                    # (S, out, B) (S, B, in)
-        flat.gb[i].mul_(keep).add_(delta.sum(1, keepdim=True))             # (S, 1, out)
-        if i: delta = torch.bmm(delta, flat.w[i])                          # (S, B, out) (S, out, in)
-    return l.detach()
+        l, delta = losses(hs[-1], y)                                       # dL/dh_L, (S, B, K)
+        for i in reversed(range(len(flat.w))):
+            delta = _SLOPES[type(flat.model.acts[i])](delta, hs[i+1])
+            flat.gw[i].baddbmm_(delta.mT, hs[i], beta=keep)                # (S, out, B) (S, B, in)
+            flat.gb[i].mul_(keep).add_(delta.sum(1, keepdim=True))         # (S, 1, out)
+            if i: delta = torch.bmm(delta, flat.w[i])                      # (S, B, out) (S, out, in)
+    return l
 
 # %% ../nbs/00_core/03_train.ipynb #20498654
 def _updater(flat, opt, lr, momentum, wd):
