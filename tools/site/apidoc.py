@@ -116,8 +116,9 @@ def describe(module: str) -> dict:
 # ---- writing it down --------------------------------------------------------------------------------------------------
 
 def inline(text: str) -> str:
-    "A comment as html: `code` between backticks, the rest as it is."
-    return _md.renderInline(re.sub(r'\s*\n\s*', ' ', text))
+    "A comment as html: `code` between backticks, mathematics between dollars, the rest as it is."
+    parts = re.split(r'(?<![\w$])\$(?! )([^$\n]+?)(?<! )\$(?![\w$])', re.sub(r'\s*\n\s*', ' ', text))
+    return ''.join(f'<span class="math notranslate nohighlight">{escape(p)}</span>' if i % 2 else _md.renderInline(p) for i, p in enumerate(parts))
 
 
 def signature(item: dict) -> str:

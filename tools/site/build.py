@@ -140,7 +140,7 @@ def generate(site: dict, docs: list[dict], proc: Path) -> set[str]:
     if site['core']: made['core/index.md'] = pages.library_page(site['core'])
     made['claims.md'] = pages.claims_page(site['claims'])
     made['map.md'] = pages.map_page(site['parts'], site['needs'], site['by'])
-    made['api/index.md'] = pages.api_index(docs)
+    made['api/index.md'] = pages.api_index(docs, {'core': CORE[2]} | {p['slug']: p['title'] for p in site['parts']})
     from apidoc import page
     homes = {r['module']: r for r in site['by'].values() if r['module']}
     for d in docs:
@@ -182,8 +182,11 @@ def frames(site: dict, docs: list[dict]) -> dict:
             prev=short(near['prev']) if 'prev' in near else None, next=short(near['next']) if 'next' in near else None,
             claims=[c['verdict'] for c in r['claims'] if not c.get('ablation')],
             names={k: v for k, v in uses.items() if v in public}, modules=sorted({v for v in [r['module'], *(v.rsplit('.', 1)[0] for v in uses.values()), *uses.values()] if v in modules}))
-    for d in docs: out[f'api/{d["module"]}'] = dict(kind='api', title=d['module'], siblings=[dict(doc=f'api/{m["module"]}', title=m['module'].removeprefix('courselib.')) for m in docs])
-    out['api/index'] = dict(kind='api', title='API reference', siblings=[dict(doc=f'api/{m["module"]}', title=m['module'].removeprefix('courselib.')) for m in docs])
+    for d in docs:
+        beside = [dict(doc=f'api/{m["module"]}', title=m['module'].removeprefix('courselib.')) for m in docs if pages.group(m['module']) == pages.group(d['module'])]
+        out[f'api/{d["module"]}'] = dict(kind='api', title=d['module'], siblings=beside)
+    out['api/index'] = dict(kind='api', title='API reference', siblings=[dict(doc='api/index', at=f'api-{g}', title=next((p['title'] for p in site['parts'] if p['slug'] == g), CORE[2]))
+                                                                         for g in dict.fromkeys(pages.group(d['module']) for d in docs)])
     for p in site['parts']:
         out[f'{p["slug"]}/index'] = dict(kind='part', title=p['title'], part={k: p[k] for k in ('num', 'slug', 'title')},
                                          siblings=[short(c['docname']) for c in ([p['bench']] if p['bench'] else []) + p['chapters']])

@@ -114,10 +114,11 @@ def plot_interval(q, marks):
     values, mean, lo, hi = [v for v in q.get('values') or [] if isinstance(v, (int, float))], q['mean'], q.get('lo'), q.get('hi')
     if None in (lo, hi) or not values: return ''
     a, b = min(0, lo, *values, *marks), max(0, hi, *values, *marks)
-    x = lambda v: 3 + 114*(v - a)/((b - a) or 1)
-    dots = ''.join(f'<circle cx="{x(v):.1f}" cy="8" r="2.4"/>' for v in values[:12])
-    return (f'<svg class="cl-int" viewBox="0 0 120 16" width="120" height="16" aria-hidden="true"><path class="z" d="M{x(0):.1f},1V15"/>' + ''.join(f'<path class="t" d="M{x(m):.1f},1V15"/>' for m in marks)
-            + f'<path class="i" d="M{x(lo):.1f},8H{x(hi):.1f}"/>{dots}<path class="m" d="M{x(mean):.1f},4V12"/></svg>')
+    x = lambda v: f'{3 + 114*(v - a)/((b - a) or 1):.0f}'
+    line = lambda cls, v, y0, y1: f'<path class={cls} d="M{x(v)},{y0}V{y1}"/>'
+    dots = ''.join(f'M{x(v)},8h0' for v in values[:12])
+    return (f'<svg class=cl-int viewBox="0 0 120 16" aria-hidden=true>{line("z", 0, 1, 15)}' + ''.join(line('t', m, 1, 15) for m in marks)
+            + f'<path class=i d="M{x(lo)},8H{x(hi)}"/><path class=d d="{dots}"/>{line("m", mean, 4, 12)}</svg>')
 
 
 def thresholds(rule):
@@ -138,8 +139,8 @@ def measured(c):
         for q in quantities:
             if q.get('mean') is None: continue
             name = ': '.join(n for n in (part, q.get('name')) if n)
-            span = f' <span class="cl-ci">[{number(q["lo"])}, {number(q["hi"])}]</span>' if q.get('lo') is not None else ''
-            o.append(f'<div>{f"<span class={chr(34)}cl-q{chr(34)}>{escape(name)}</span> " if name else ""}<b>{number(q["mean"])}</b>{span} {unit if not o else ""}{plot_interval(q, thresholds(rule))}</div>')
+            span = f' <span>[{number(q["lo"])}, {number(q["hi"])}]</span>' if q.get('lo') is not None else ''
+            o.append(f'<div>{f"<i>{escape(name)}</i> " if name else ""}<b>{number(q["mean"])}</b>{span} {unit if not o else ""}{plot_interval(q, thresholds(rule)) if len(o) < 3 else ""}</div>')
     if len(o) > 3: o[2:] = [f'<details class="cl-more"><summary>{len(o) - 2} more</summary>{"".join(o[2:])}</details>']
     return ''.join(o) or '–'
 
@@ -206,10 +207,17 @@ def map_page(parts, needs, by_name):
 
 # ---- API --------------------------------------------------------------------------------------------------------------
 
-def api_index(docs):
-    "All modules and their names."
+def group(module):
+    "Part of a module: 'courselib.continual.bench' -> 'continual'; the library's own modules are 'core'."
+    return module.split('.')[1] if module.count('.') > 1 else 'core'
+
+
+def api_index(docs, titles):
+    "All modules and their names, part by part; `titles`: group -> title."
     o = []
-    for d in docs:
-        rows = ''.join(f'<a href="{d["module"]}.html#{d["module"]}.{i["name"]}"><code>{i["name"]}</code><span>{inline(i["doc"].split(chr(10))[0])}</span></a>' for i in d['items'])
-        o.append(f'<section class="cl-apimod"><h3><a href="{d["module"]}.html"><code>{d["module"]}</code></a></h3><p>{inline(d["doc"].split(chr(10))[0])}</p><nav class="cl-apiindex" aria-label="{d["module"]}">{rows}</nav></section>')
+    for g in dict.fromkeys(map(group, (d['module'] for d in docs))):
+        o.append(f'<h2 id="api-{g}">{escape(titles.get(g, g))}</h2>')
+        for d in [d for d in docs if group(d['module']) == g]:
+            names = ' '.join(f'<a href="{d["module"]}.html#{d["module"]}.{i["name"]}"><code>{i["name"]}</code></a>' for i in d['items'])
+            o.append(f'<section class="cl-apimod"><h3><a href="{d["module"]}.html"><code>{d["module"]}</code></a></h3><p>{inline(d["doc"].split(chr(10))[0])}</p><p class="cl-names">{names}</p></section>')
     return md('API reference', raw('<p class="cl-lead">Every public name of every module, with the shape, unit and range of each parameter as the source states them.</p>' + ''.join(o)))

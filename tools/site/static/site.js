@@ -89,11 +89,12 @@
     const form = document.querySelector('.cl-claimfilter'), rows = all('.cl-claims tbody tr'), buttons = all('.cl-counts button');
     if (!form) return;
     let verdict = '';
+    const texts = new Map(rows.map(r => [r, r.textContent.toLowerCase()]));
     const apply = () => {
       const words = form.elements.words.value.toLowerCase().split(/\s+/).filter(Boolean);
       let shown = 0;
       rows.forEach(r => {
-        const text = r.textContent.toLowerCase();
+        const text = texts.get(r);
         const ok = (!verdict || r.dataset.verdict === verdict) && (form.elements.ablations.checked || r.dataset.ablation === '0') && words.every(w => text.includes(w));
         r.hidden = !ok; shown += ok;
       });
