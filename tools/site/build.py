@@ -42,6 +42,12 @@ def target(proc: Path, docname: str) -> Path:
     return proc/('.cache/index.ipynb' if docname == 'index' else f'{docname}.ipynb')
 
 
+def other_picture(p) -> bool:
+    "Has the picture (file, name with its hash) changed since its notebook was processed?"
+    src, name = Path(p[0]), p[1]
+    return src.is_file() != bool(name) or bool(name) and hashlib.sha1(src.read_bytes()).hexdigest()[:8] not in name
+
+
 # ---- notebooks --------------------------------------------------------------------------------------------------------
 
 def read_course(nbs: Path, proc: Path, lib: Path, force: bool, say) -> tuple[list[dict], list[dict]]:
@@ -60,12 +66,12 @@ def read_course(nbs: Path, proc: Path, lib: Path, force: bool, say) -> tuple[lis
         key = sha(path.read_bytes(), v, api['key'] if api else '')
         store = proc/'.cache'/'records'/(path.relative_to(nbs).as_posix().replace('/', '.') + '.json')
         old = json.loads(store.read_text()) if store.exists() else {}
-        if force or old.get('key') != key or not target(proc, old['docname']).exists():
+        if force or old.get('key') != key or not target(proc, old['docname']).exists() or any(map(other_picture, old['pictures'])):
             from notebooks import process
             nb, old = process(path, nbs, {i['name']: i for i in api['items']} if api else {}, proc/'.static'/'thumbs')
             old['key'] = key
             write(target(proc, old['docname']), json.dumps(nb, indent=1))
-            for src, name in old['pictures']:
+            for src, name in filter(lambda p: p[1], old['pictures']):
                 for d in (proc/'_pictures', proc/'.static'/'pictures'):
                     d.mkdir(exist_ok=True)
                     shutil.copyfile(src, d/name)
@@ -121,7 +127,8 @@ def landing(site: dict, proc: Path) -> str:
     intro = '\n\n'.join(''.join(c['source']) for c in cells[:at] if c['cell_type'] == 'markdown')
     picture = re.search(r'!\[([^\]]*)\]\(/_(pictures/[^)]+)\)', intro)
     intro = MarkdownIt().render(re.sub(r'!\[[^\]]*\]\([^)]*\)', '', intro)).strip()
-    hero = pages.hero(home, intro, (f'_static/{picture[2]}', picture[1]) if picture else None, site['parts'], site['claims'], site['core'])
+    shows = picture and next((r['docname'] for r in site['by'].values() if re.fullmatch(rf'pictures/{r["slug"]}-[0-9a-f]{{8}}\.\w+', picture[2])), None)
+    hero = pages.hero(home, intro, (f'_static/{picture[2]}', picture[1], shows) if picture else None, site['parts'], site['claims'], site['core'])
     nb['metadata'] |= dict(orphan=True, **{'html_theme.sidebar_secondary.remove': True})
     nb['cells'] = [text(f'# {home["title"]}'), text(pages.raw(hero)), text('## Chapters'), text(pages.raw(pages.gallery(site['parts']))), *cells[at:]]
     return json.dumps(nb, indent=1)

@@ -202,7 +202,7 @@ class Markdown(Processor):
 
     def picture(self, m):
         src = (self.path.parent/m[2]).resolve()
-        if not src.is_file(): return m[0]
+        if not src.is_file(): self.nb.pictures.append((src, '')); return m[0]
         name = f'{src.stem}-{hashlib.sha1(src.read_bytes()).hexdigest()[:8]}{src.suffix}'
         self.nb.pictures.append((src, name))
         return f'{m[1]}/_pictures/{name}'

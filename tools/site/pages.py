@@ -76,8 +76,8 @@ def hero(home, intro, picture, parts, claims, library):
              (sum(c['widgets'] for c in chapters), 'live figures', '#chapters'), (len(library), 'library modules', 'core/index.html')]
     facts = ''.join(f'<a href="{u}"><b>{n}</b> {t}</a>' for n, t, u in facts if n)
     first = chapters[0]['docname'] + '.html' if chapters else 'map.html'
-    if not picture and (c := next((c for c in chapters if c['thumb']), None)): picture, first = (f'_static/thumbs/{c["thumb"]}', c['title']), c['docname'] + '.html'
-    side = f'<a class="cl-heropic" href="{first}"><img src="{picture[0]}" alt="{attr(picture[1])}" decoding="async"></a>' if picture else ''
+    if not picture and (c := next((c for c in chapters if c['thumb']), None)): picture = f'_static/thumbs/{c["thumb"]}', c['title'], c['docname']
+    side = f'<a class="cl-heropic" href="{picture[2] + ".html" if picture[2] else first}"><img src="{picture[0]}" alt="{attr(picture[1])}" decoding="async"></a>' if picture else ''
     return (f'<div class="cl-hero"><div class="cl-herotext"><p class="cl-tagline">{inline(home["description"])}</p><div class="cl-intro-text">{intro}</div>'
             f'<p class="cl-actions"><a class="cl-button" href="{first}">Open a chapter</a><a class="cl-button cl-quiet" href="map.html">Course map</a><a class="cl-button cl-quiet" href="claims.html">Claims</a></p>'
             f'<div class="cl-facts">{facts}</div></div>'
@@ -149,8 +149,7 @@ def rule_text(c):
     "The rule in words; parts that share one are named after it."
     same = {}
     for name, rule, _ in pieces(c): same.setdefault(rule, []).append(name)
-    o = [inline(r) + (f' <span class="cl-for">for {escape("; ".join(n))}</span>' if any(n) else '') for r, n in same.items()]
-    return '<br>'.join(o)
+    return ''.join(f'<div>{inline(r)}' + (f' <span class="cl-for">for {escape("; ".join(n))}</span>' if any(n) else '') + '</div>' for r, n in same.items())
 
 
 def verdict(c): return f'<span class="cl-verdict" data-verdict="{attr(c["verdict"])}">{escape(c["verdict"])}</span>'
@@ -168,7 +167,7 @@ def claims_page(claims):
         f'<tr data-verdict="{attr(c["verdict"])}" data-ablation="{int(bool(c.get("ablation")))}" data-part="{ch["part"]["slug"] if ch["part"] else ""}">'
         + cell('chapter', f'<a href="{ch["docname"]}.html">{inline(ch["title"])}</a>')
         + cell('claim', inline(c['says']) + (' <span class="cl-abl">ablation</span>' if c.get('ablation') else '') + (f'<small>{inline(c["note"])}</small>' if c.get('note') else ''), 'cl-says')
-        + cell('rule', f'<span>{rule_text(c)}</span>', 'cl-rule')
+        + cell('rule', rule_text(c), 'cl-rule')
         + cell('measured', measured(c), 'cl-num')
         + cell('seeds', number(c.get('n')), 'cl-num') + cell('paper', f'<span>{inline(str(c.get("paper") or "–"))}</span>', 'cl-paper') + cell('verdict', verdict(c)) + '</tr>'
         for ch, c in claims)
