@@ -16,10 +16,10 @@ from .data import ASSETS
 
 ZOO = ASSETS/'zoo'
 
-# %% ../nbs/00_core/09_zoo.ipynb #b0eac765
+# %% ../nbs/00_core/09_zoo.ipynb #97a61138
 def _index(folder):
     "All entries by name."
-    path = Path(folder)/'index.json'
+    path = Path(folder or ZOO)/'index.json'
     if not path.exists(): raise FileNotFoundError(f"expected the zoo's index at {path}; there is none. Reinstall courselib, or train with `zoo.save`")
     try: return json.loads(path.read_text())
     except json.JSONDecodeError as e: raise ValueError(f"expected JSON in {path}; got something else at line {e.lineno}. Reinstall courselib") from None
@@ -30,14 +30,14 @@ def _write(path, data):
     part.write_bytes(data)
     os.replace(part, path)
 
-def names(folder: Path=ZOO # where the zoo is
-         ) -> list[str]:   # sorted
+def names(folder: Path|None=None # where the zoo is; None: the bundled one
+         ) -> list[str]:        # sorted
     "The models in the zoo."
     return sorted(_index(folder))
 
-def info(name: str,        # one of `names()`
-         folder: Path=ZOO  # where the zoo is
-        ) -> dict:         # file, bytes, sha256, dtype, parameters, builder, kwargs, notebook, trained_on, metrics, and further facts
+def info(name: str,             # one of `names()`
+         folder: Path|None=None # where the zoo is; None: the bundled one
+        ) -> dict:              # file, bytes, sha256, dtype, parameters, builder, kwargs, notebook, trained_on, metrics, and further facts
     "What is known about a model."
     index = _index(folder)
     if name not in index: raise ValueError(f"no model {name!r} in the zoo; it has {', '.join(sorted(index)) or 'none'}")
@@ -59,13 +59,14 @@ def _fill(model, tensors, where):
     if wrong: raise ValueError(f"the weights in {where} are not this network's: " + '; '.join(wrong[:3]) + (f' and {len(wrong)-3} more' if wrong[3:] else ''))
     model.load_state_dict({k: v.to(model.state_dict()[k].dtype) for k, v in tensors.items()})
 
-# %% ../nbs/00_core/09_zoo.ipynb #14a1261f
-def load(name: str,        # one of `names()`
-         frozen: bool=True,# without gradients; False to go on training
-         folder: Path=ZOO  # where the zoo is
-        ) -> nn.Module:    # in eval mode, on the CPU, float32
+# %% ../nbs/00_core/09_zoo.ipynb #690d3ba3
+def load(name: str,             # one of `names()`
+         frozen: bool=True,     # without gradients; False to go on training
+         folder: Path|None=None # where the zoo is; None: the bundled one
+        ) -> nn.Module:         # in eval mode, on the CPU, float32
     "A trained model; a missing or damaged file is an error that says so."
-    i, where = info(name, folder), Path(folder)/info(name, folder)['file']
+    i = info(name, folder)
+    where = Path(folder or ZOO)/i['file']
     if not where.exists(): raise FileNotFoundError(f"expected the weights of {name!r} at {where} ({i['bytes']:,} bytes); there is no such file. "
                                                    f"Reinstall courselib, or run {i['notebook']} with its slow cells")
     data = where.read_bytes()
@@ -78,7 +79,7 @@ def load(name: str,        # one of `names()`
     _fill(model, tensors, where)
     return model.eval().requires_grad_(not frozen)
 
-# %% ../nbs/00_core/09_zoo.ipynb #d5e36d28
+# %% ../nbs/00_core/09_zoo.ipynb #32fe41d0
 def save(name: str,              # to be loaded by
          model: nn.Module,       # the trained network
          *,
@@ -88,13 +89,13 @@ def save(name: str,              # to be loaded by
          trained_on: str,        # data and recipe, in words
          metrics: dict,          # name -> number, measured on this model
          dtype: str='float32',   # of the stored weights: 'float32', or 'float16' for half the size
-         folder: Path=ZOO,       # where the zoo is
+         folder: Path|None=None, # where the zoo is; None: the bundled one
          **facts                 # whatever else a user must know, e.g. chars; JSON
         ) -> dict:               # the new entry
     "Store a model and its entry in the index."
     if dtype not in ('float32', 'float16'): raise ValueError(f"expected dtype 'float32' or 'float16'; got {dtype!r}")
     if not name.isidentifier(): raise ValueError(f"expected a name of letters, digits and underscores; got {name!r}")
-    folder = Path(folder)
+    folder = Path(folder or ZOO)
     as_stored = lambda v: v.detach().cpu().to(getattr(torch, dtype) if v.is_floating_point() else v.dtype).contiguous().clone()
     tensors = {k: as_stored(v) for k, v in model.state_dict().items()}
     _fill(_build(builder, kwargs), tensors, 'the model')                   # what is saved can be loaded
