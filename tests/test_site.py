@@ -98,8 +98,6 @@ def test_outputs_lose_scripts_and_private_mime_types(processed):
 
 def test_signatures_are_as_written():
     from apidoc import _item, signature, table
-    ns = {}
-    path = Path(__file__).with_name('good_chapter.py')
     from fastcore.docments import docments     # the generator reads a function of the library as any other
     item = _item('docments', docments)
     assert signature(item) == '(s, full=False, eval_str=False, returns=True, args_kwargs=False)'

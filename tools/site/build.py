@@ -50,17 +50,17 @@ def other_picture(p) -> bool:
 
 # ---- notebooks --------------------------------------------------------------------------------------------------------
 
-def read_course(nbs: Path, proc: Path, lib: Path, force: bool, say) -> tuple[list[dict], list[dict]]:
+def read_course(nbs: Path, proc: Path, force: bool, say) -> tuple[list[dict], list[dict]]:
     "Records of all notebooks and documentation of all modules; only what changed is processed again."
     v, records, docs, done = version(), [], [], 0
     start = time.process_time()
     for path in books.paths(nbs.parent):
         exp = default_exp(path)
-        mod = lib/(exp.replace('.', '/') + '.py') if exp else None
+        mod = ROOT/'courselib'/(exp.replace('.', '/') + '.py') if exp else None
         api = None
         if mod and mod.exists():
             from apidoc import cached
-            api = cached(f'{lib.name}.{exp}', mod, proc/'.cache'/'api', v)
+            api = cached(f'courselib.{exp}', mod, proc/'.cache'/'api', v)
             docs.append(api)
         elif mod: say(f'{path.name}: {mod.relative_to(ROOT)} is missing; the page has no documentation cards')
         key = sha(path.read_bytes(), v, api['key'] if api else '')
@@ -102,7 +102,7 @@ def course(records: list[dict], say) -> dict:
     for d, ns in needs.items():
         for n in ns: after[n].append(d)
     parts, folders = [], [f'{n}_{s}' for n, s, *_ in PARTS]
-    for f in sorted({r['folder'] for r in records if r['kind'] in ('chapter', 'bench')} | set(), key=lambda f: (f not in folders, f)):
+    for f in sorted({r['folder'] for r in records if r['kind'] in ('chapter', 'bench')}, key=lambda f: (f not in folders, f)):
         mine = [r for r in records if r['folder'] == f]
         parts.append(part_of(f) | dict(bench=next((r for r in mine if r['kind'] == 'bench'), None), chapters=[r for r in mine if r['kind'] == 'chapter']))
     core = [r for r in records if r['kind'] == 'core']
@@ -171,33 +171,34 @@ def prune(proc: Path, docs: Path, names: set[str]):
 
 # ---- frames: what a page shows of other pages --------------------------------------------------------------------------
 
+def label(part: dict | None) -> dict | None: return part and {k: part[k] for k in ('num', 'slug', 'title')}
+
+
+def in_part(p: dict) -> list[dict]: return [r for r in (p['bench'], *p['chapters']) if r]
+
+
 def frames(site: dict, docs: list[dict]) -> dict:
     "For each page: header, navigation and links to names; a page is written again when its frame changes."
-    public = {f'{d["module"]}.{i["name"]}' for d in docs for i in d['items']}
-    modules = {d['module'] for d in docs}
-    short = lambda d: dict(doc=d, title=site['by'][d]['title'])
+    public, modules = {f'{d["module"]}.{i["name"]}' for d in docs for i in d['items']}, {d['module'] for d in docs}
+    entry = lambda d: dict(doc=d, title=site['by'][d]['title'])
+    entries = lambda records: [entry(r['docname']) for r in records]
+    beside = {p['slug']: entries(in_part(p)) for p in site['parts']} | {'core': entries(site['core'])}
     out = {}
     for d, r in site['by'].items():
-        uses = dict(r['uses'])
-        if r['module']: uses |= {n: f'{r["module"]}.{n}' for n in r['names'] if '.' not in n}
-        part = next((p for p in site['parts'] if p['slug'] == (r['part'] or {}).get('slug')), None)
+        uses = r['uses'] | ({n: f'{r["module"]}.{n}' for n in r['names'] if '.' not in n} if r['module'] else {})
+        named = {r['module'], *uses.values(), *(v.rpartition('.')[0] for v in uses.values())}
         near = site['near'].get(d, {})
-        out[d] = {k: r[k] for k in ('kind', 'title', 'description', 'paper', 'authors', 'year', 'arxiv', 'level', 'module', 'slug', 'source', 'widgets', 'plotly')} | dict(
-            part={k: part[k] for k in ('num', 'slug', 'title')} if part else r['part'] and {k: r['part'][k] for k in ('num', 'slug', 'title')},
-            siblings=[short(c['docname']) for c in ([part['bench']] if part and part['bench'] else []) + part['chapters']] if part else [short(c['docname']) for c in site['core']] if r['kind'] == 'core' else [],
-            needs=[short(n) for n in site['needs'][d]], after=[short(n) for n in site['after'][d]],
-            prev=short(near['prev']) if 'prev' in near else None, next=short(near['next']) if 'next' in near else None,
-            claims=[c['verdict'] for c in r['claims'] if not c.get('ablation')],
-            names={k: v for k, v in uses.items() if v in public}, modules=sorted({v for v in [r['module'], *(v.rsplit('.', 1)[0] for v in uses.values()), *uses.values()] if v in modules}))
-    for d in docs:
-        beside = [dict(doc=f'api/{m["module"]}', title=m['module'].removeprefix('courselib.')) for m in docs if pages.group(m['module']) == pages.group(d['module'])]
-        out[f'api/{d["module"]}'] = dict(kind='api', title=d['module'], siblings=beside)
-    out['api/index'] = dict(kind='api', title='API reference', siblings=[dict(doc='api/index', at=f'api-{g}', title=next((p['title'] for p in site['parts'] if p['slug'] == g), CORE[2]))
-                                                                         for g in dict.fromkeys(pages.group(d['module']) for d in docs)])
-    for p in site['parts']:
-        out[f'{p["slug"]}/index'] = dict(kind='part', title=p['title'], part={k: p[k] for k in ('num', 'slug', 'title')},
-                                         siblings=[short(c['docname']) for c in ([p['bench']] if p['bench'] else []) + p['chapters']])
-    out['core/index'] = dict(kind='core', title='The library', siblings=[short(c['docname']) for c in site['core']])
+        out[d] = {k: r[k] for k in ('kind', 'title', 'description', 'paper', 'authors', 'year', 'arxiv', 'level', 'module', 'slug', 'source', 'plotly')} | dict(
+            part=label(r['part']), siblings=beside.get(r['part']['slug'], []) if r['part'] else [], needs=[entry(n) for n in site['needs'][d]], after=[entry(n) for n in site['after'][d]],
+            prev=entry(near['prev']) if 'prev' in near else None, next=entry(near['next']) if 'next' in near else None,
+            claims=[c['verdict'] for c in r['claims'] if not c.get('ablation')], names={k: v for k, v in uses.items() if v in public}, modules=sorted(named & modules))
+    api = {}
+    for d in docs: api.setdefault(pages.group(d['module']), []).append(dict(doc=f'api/{d["module"]}', title=d['module'].removeprefix('courselib.')))
+    for d in docs: out[f'api/{d["module"]}'] = dict(kind='api', title=d['module'], siblings=api[pages.group(d['module'])])
+    titles = {'core': CORE[2]} | {p['slug']: p['title'] for p in site['parts']}
+    out['api/index'] = dict(kind='api', title='API reference', siblings=[dict(doc='api/index', at=f'api-{g}', title=titles.get(g, g)) for g in api])
+    for p in site['parts']: out[f'{p["slug"]}/index'] = dict(kind='part', title=p['title'], part=label(p), siblings=beside[p['slug']])
+    out['core/index'] = dict(kind='core', title='The library', siblings=beside['core'])
     return {d: f | dict(hash=sha(json.dumps(f, sort_keys=True))) for d, f in out.items()}
 
 
@@ -213,23 +214,22 @@ def assets(proc: Path):
     (static/'thumbs').mkdir(exist_ok=True)
 
 
-def build(root=ROOT, proc=ROOT/'_proc', docs=ROOT/'_docs', lib=ROOT/'courselib', force=False, jobs=None, quiet=False, strict=False) -> int:
+def build(root=ROOT, proc=ROOT/'_proc', docs=ROOT/'_docs', force=False, jobs=None, strict=False) -> int:
     "Build the site; returns the exit status."
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     nbs, proc, docs = Path(root).resolve()/'nbs', Path(proc).resolve(), Path(docs).resolve()
-    start, say = time.perf_counter(), (lambda *a: None) if quiet else (lambda *a: print('docs:', *a, flush=True))
+    start, say = time.perf_counter(), lambda *a: print('docs:', *a, flush=True)
     if not books.paths(nbs.parent): sys.exit(f'docs: no notebooks in {nbs}')
     if force:
         for d in (proc, docs): shutil.rmtree(d, ignore_errors=True)
     proc.mkdir(parents=True, exist_ok=True)
     assets(proc)
-    records, api = read_course(nbs, proc, Path(lib), force, say)
+    records, api = read_course(nbs, proc, force, say)
     site = course(records, say)
     names = generate(site, api, proc)
     prune(proc, docs, names)
     summaries = {r['docname']: [r['description'], (r['part'] or {}).get('title', '')] for r in records} | {f'api/{d["module"]}': [d['doc'].split('\n')[0], 'API'] for d in api}
-    (proc/'site.json').write_text(json.dumps(dict(frames=frames(site, api), summaries=summaries,
-        parts=[{k: p[k] for k in ('num', 'slug', 'title')} for p in site['parts']], widgets=[r['docname'] for r in records if r['widgets']])))
+    (proc/'site.json').write_text(json.dumps(dict(frames=frames(site, api), summaries=summaries, parts=[label(p) for p in site['parts']])))
     from sphinx.cmd.build import build_main
     look = sha(*[f.read_bytes() for f in (HERE/'conf.py', *sorted((HERE/'templates').glob('*')))])     # changes that Sphinx does not see: write every page
     seen = proc/'.cache'/'look'
@@ -246,12 +246,11 @@ def main():
     ap.add_argument('--root', default=ROOT, help='folder whose nbs/ holds the notebooks')
     ap.add_argument('--proc', default=ROOT/'_proc', help='folder of the processed notebooks')
     ap.add_argument('--out', default=ROOT/'_docs', help='folder of the site')
-    ap.add_argument('--lib', default=ROOT/'courselib', help='folder of the exported package')
     ap.add_argument('--force', action='store_true', help='build everything again')
     ap.add_argument('--strict', action='store_true', help='warnings are errors')
     ap.add_argument('--jobs', type=int, help='processes (default: one a core)')
     a = ap.parse_args()
-    sys.exit(build(a.root, a.proc, a.out, a.lib, a.force, a.jobs, strict=a.strict))
+    sys.exit(build(a.root, a.proc, a.out, a.force, a.jobs, a.strict))
 
 
 if __name__ == '__main__': main()

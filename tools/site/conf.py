@@ -16,7 +16,7 @@ _cfg = _cfg['DEFAULT']
 project, author, version = _cfg['title'], _cfg['author'], _cfg['version']
 copyright = _cfg['copyright']
 language = 'en'
-extensions = ['myst_nb', 'sphinx_design', 'sphinx_copybutton']
+extensions = ['myst_nb', 'sphinx_copybutton']
 exclude_patterns = ['.cache', '.static', '.doctrees', '_build']
 templates_path = [str(HERE/'templates')]
 
