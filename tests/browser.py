@@ -20,7 +20,6 @@ def no_browser() -> str | None:
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
     def log_message(self, *a): pass
     def handle(self):
         with contextlib.suppress(ConnectionError, BrokenPipeError): super().handle()
