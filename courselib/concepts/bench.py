@@ -9,7 +9,7 @@ __all__ = ['GROUPS', 'VALUES', 'SPECIES', 'WORDS', 'CONTEXT', 'value_names', 'gr
            'BlackBox', 'fit_blackbox', 'tuned_probe', 'concept_accuracy', 'overall_accuracy', 'nec', 'Curve',
            'intervene_curve', 'auc_int']
 
-# %% ../../nbs/02_concepts/00_bench.ipynb #46fc4949
+# %% ../../nbs/02_concepts/00_bench.ipynb #54c21377
 import math
 from functools import lru_cache
 from typing import Callable, NamedTuple, Sequence
@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 from ..data import BACKGROUNDS, COLOURS, Data, POSITIONS, SDF, TEXTURES, shapes
 from ..models import Block, mlp
-from ..train import accuracy, batches, set_seed
+from ..train import Adam, accuracy, batches, set_seed
 
 # %% ../../nbs/02_concepts/00_bench.ipynb #187681e8
 GROUPS = ('shape', 'colour', 'size', 'texture', 'position', 'background')
@@ -277,7 +277,7 @@ class Bottleneck(nn.Module):
         p = torch.where(known, self.truth(c), self.concepts(z))
         return self.label(p, z), p
 
-# %% ../../nbs/02_concepts/00_bench.ipynb #75fd1b16
+# %% ../../nbs/02_concepts/00_bench.ipynb #42ac9d0b
 class CBM(Bottleneck):
     "Concepts by a small MLP and a sigmoid, the class by a linear layer on the probabilities."
     def __init__(self,
@@ -300,7 +300,7 @@ def train_on(params,                # parameters to be trained
              seed: int = 0          # of the order
             ) -> None:
     "The one training loop of the bench."
-    opt = torch.optim.Adam(params, lr, fused=True)
+    opt = Adam(params, lr)
     for b in batches(n, bs, steps, seed):
         l = loss(b)
         opt.zero_grad(); l.backward(); opt.step()
@@ -376,7 +376,7 @@ def fit_cem(data: Data,             # x (n, d) features, y, field c (n, K)
     train_on(model.parameters(), loss, len(z), steps, bs, lr, seed)
     return model.eval().requires_grad_(False)
 
-# %% ../../nbs/02_concepts/00_bench.ipynb #afea004c
+# %% ../../nbs/02_concepts/00_bench.ipynb #58e258fc
 class BlackBox(nn.Module):
     "Features to classes, with nothing to read in between."
     def __init__(self,
@@ -401,11 +401,11 @@ def fit_blackbox(data: Data,             # x (n, d) features, y
 
 def tuned_probe(train: Data,                     # x (n, d) standardised features, y
                 val: Data,                       # to choose C
-                Cs: Sequence = (.01, .1, 1.)     # inverse strengths of the L2 penalty
+                Cs: Sequence = (.03, .3, 3.)     # inverse strengths of the L2 penalty
                ) -> 'LogisticRegression':        # of sklearn, fitted
     "Logistic regression on the features, C chosen by validation accuracy."
     from sklearn.linear_model import LogisticRegression
-    fits = [LogisticRegression(C=C, max_iter=300).fit(train.x.numpy(), train.y.numpy()) for C in Cs]
+    fits = [LogisticRegression(C=C, max_iter=1000).fit(train.x.numpy(), train.y.numpy()) for C in Cs]
     return max(fits, key=lambda f: f.score(val.x.numpy(), val.y.numpy()))
 
 # %% ../../nbs/02_concepts/00_bench.ipynb #2fd7f70c
