@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Control', 'slider', 'choice', 'toggle', 'toggles', 'as_control', 'as_frame', 'pack', 'unpack', 'fix_ranges', 'driver',
-           'frozen_html', 'Explorer', 'is_live', 'live_frame', 'live', 'explore']
+           'frozen_html', 'Explorer', 'is_live', 'skip_flagged', 'live_frame', 'live', 'explore']
 
 # %% ../nbs/00_core/05_explore.ipynb #36f35c6b
 import base64, gzip, hashlib, html, inspect, itertools, json, math, os, re, struct
@@ -436,7 +436,7 @@ class Explorer:
         display({'text/html': self.html, 'text/plain': repr(self)}, raw=True)
         if is_live(): display(live(self))
 
-# %% ../nbs/00_core/05_explore.ipynb #3fcb33c7
+# %% ../nbs/00_core/05_explore.ipynb #9f263073
 def is_live() -> bool:
     "Is a browser with a kernel likely to watch?"
     if os.environ.get('COURSELIB_WIDGETS') == 'frozen': return False
@@ -446,6 +446,25 @@ def is_live() -> bool:
     except ImportError: return False
     return type(get_ipython()).__name__ == 'ZMQInteractiveShell'
 
+# %% ../nbs/00_core/05_explore.ipynb #8b180934
+def skip_flagged(
+    lines:list,             # a cell's source, as IPython's input transformers get it
+) -> list:                  # the source to run instead
+    "Replace a cell marked `#| slow`, or `#| cuda` without a GPU, by a line that says so."
+    flags = {f for l in lines if l.startswith('#|') for f in l[2:].split()}
+    if 'cuda' in flags:
+        import torch
+        if torch.cuda.is_available(): flags -= {'cuda'}
+    if 'cuda' in flags: return ["print('This cell needs an NVIDIA GPU and was passed over.')\n"]
+    if 'slow' in flags: return ["print('This cell takes minutes (it makes stored results) and was passed over. To run it, take out its line #| slow.')\n"]
+    return lines
+
+if is_live():
+    from IPython import get_ipython
+    _shell = get_ipython()
+    if skip_flagged.__name__ not in [f.__name__ for f in _shell.input_transformers_cleanup]: _shell.input_transformers_cleanup.append(skip_flagged)
+
+# %% ../nbs/00_core/05_explore.ipynb #fabfed2f
 def _between(c):
     "The values of a slider with its fine steps, for a kernel."
     if c.kind != 'slider' or c.fine == 1: return list(c.values)

@@ -36,7 +36,7 @@ def fake_python(folder: Path, before: str) -> Path:
 
 
 def make(folder, *args, **env):
-    "make, with this session's pip settings left out where `env` says so."
+    "make, with this shell's pip settings left out where `env` says so."
     base = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
     return subprocess.run(['make', '--no-print-directory', *args], cwd=folder, env=base | env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
