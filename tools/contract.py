@@ -210,7 +210,7 @@ def docs(nb):
                 for f in d.body:
                     if not isinstance(f, ast.FunctionDef): continue
                     if f.name == '__init__': out += [f'{d.name}.{p} ({at(c)}) has neither type hint nor comment' for p in bare(f, comments, either=True)]
-            elif not any(ast.unparse(x).split('(')[0].split('.')[-1] == 'jit' for x in d.decorator_list):   # a kernel's arguments are pointers and constants
+            elif not is_kernel(d):
                 out += [f'{d.name}: parameter {p} ({at(c)}) has no comment that says what it is' for p in bare(d, comments)]
                 params = arguments(d)
                 if params and not any(a.annotation for a in params) and d.returns is None: out.append(f'{d.name} ({at(c)}) has no type hints')
@@ -268,12 +268,20 @@ def cell_length(nb):
 
 @rule(*MODULES)
 def module_length(nb):
-    "A module of a size that can be read."
-    n, most = sum(lines(c.code) for c in nb.exported), MODULE_LINES[nb.kind]
+    "A module of a size that can be read; GPU kernels stand beside their reference and are not counted."
+    n, most = sum(lines(c.code) - kernel_lines(tree(c)) for c in nb.exported), MODULE_LINES[nb.kind]
     return [] if n <= most else [f'exports {n} lines of code; at most {most} for a {nb.kind} notebook']
 
 
 def lines(code: str) -> int: return sum(bool(line.strip()) for line in code.split('\n'))
+
+
+def is_kernel(d) -> bool:
+    "Is this definition decorated with `jit`? Its arguments are pointers and constants."
+    return any(ast.unparse(x).split('(')[0].split('.')[-1] == 'jit' for x in getattr(d, 'decorator_list', ()))
+
+
+def kernel_lines(t) -> int: return sum(lines(ast.unparse(d)) for d in t.body if is_kernel(d))
 
 
 @rule(*ALL)
