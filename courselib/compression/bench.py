@@ -75,7 +75,7 @@ def blockwise_dequant(codes: Tensor,       # (n,) uint8
     if len(rows) != len(absmax): raise ValueError(f'{len(codes)} codes in blocks of {block} have {len(rows)} maxima, got {len(absmax)}')
     return (rows*absmax[:, None]).view(-1)[:len(codes)]
 
-# %% ../../nbs/12_compression/00_bench.ipynb #412360e9
+# %% ../../nbs/12_compression/00_bench.ipynb #e76a81eb
 def tensor_bytes(things # tensors, or nested lists, tuples, dicts and sets of them; each tensor is counted once
                 ) -> int:
     "Bytes that the tensors with at least one axis take."
@@ -87,7 +87,8 @@ def tensor_bytes(things # tensors, or nested lists, tuples, dicts and sets of th
         elif isinstance(o, (list, tuple, set)): todo += list(o)
     return sum(seen.values())
 
-def weight_bytes(model: nn.Module) -> int:
+def weight_bytes(model: nn.Module # any
+                ) -> int:
     "Bytes of the parameters and buffers."
     return tensor_bytes([list(model.parameters()), list(model.buffers())])
 
@@ -127,7 +128,7 @@ class Bigram(nn.Module):
         self.embed, self.head = embed, nn.Linear(d, V, bias=False)
     def forward(self, idx): return self.head(self.embed(idx))   # (B, T, V)
 
-# %% ../../nbs/12_compression/00_bench.ipynb #5b637c86
+# %% ../../nbs/12_compression/00_bench.ipynb #a9c84425
 @dataclass
 class LMRun:
     "What one training run of a language model left."
@@ -147,17 +148,19 @@ def windows(ids: Tensor,   # (N,) word numbers
     return ids[at[:, :-1]], ids[at[:, 1:]]
 
 @torch.no_grad()
-def val_loss(model: nn.Module, ids: Tensor, # (M,) word numbers
-             context: int) -> float:
+def val_loss(model: nn.Module, # (B, T) word numbers to (B, T, V) logits
+             ids: Tensor,      # (M,) word numbers
+             context: int      # words in a window
+            ) -> float:
     "Mean loss in nats a word over consecutive windows."
     n = (len(ids) - 1)//context
     x, y = ids[:n*context].view(n, context), ids[1:n*context + 1].view(n, context)
     return lm_loss(model(x), y).item()
 
-# %% ../../nbs/12_compression/00_bench.ipynb #a393f261
+# %% ../../nbs/12_compression/00_bench.ipynb #7dc3e8bd
 def train_lm(make: Callable,         # () -> model, called after the seed is set
              make_opt: Callable,     # model -> optimizer
-             data: Words,
+             data: Words,            # its `train` and `val`
              *, steps: int=100, bs: int=128, context: int=1, seed: int=0,
              stop: float=20.,        # nats: a run whose loss passes this, or is no number, has diverged
              each: Callable|None=None # called after each step with (step from 1, model, opt)
