@@ -446,7 +446,7 @@ def is_live() -> bool:
     except ImportError: return False
     return type(get_ipython()).__name__ == 'ZMQInteractiveShell'
 
-# %% ../nbs/00_core/05_explore.ipynb #8b180934
+# %% ../nbs/00_core/05_explore.ipynb #4c83a109
 def skip_flagged(
     lines:list,             # a cell's source, as IPython's input transformers get it
 ) -> list:                  # the source to run instead
@@ -462,7 +462,7 @@ def skip_flagged(
 if is_live():
     from IPython import get_ipython
     _shell = get_ipython()
-    if skip_flagged.__name__ not in [f.__name__ for f in _shell.input_transformers_cleanup]: _shell.input_transformers_cleanup.append(skip_flagged)
+    if skip_flagged.__name__ not in [getattr(f, '__name__', '') for f in _shell.input_transformers_cleanup]: _shell.input_transformers_cleanup.append(skip_flagged)
 
 # %% ../nbs/00_core/05_explore.ipynb #fabfed2f
 def _between(c):

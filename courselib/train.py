@@ -72,10 +72,15 @@ def evaluate(model: nn.Module,                # a model, or a `StackedMLP` of S 
     model.train(was)
     return {k: v.cpu().numpy() if stacked else v.item() for k, v in total.items()}
 
-# %% ../nbs/00_core/03_train.ipynb #2171c002
+# %% ../nbs/00_core/03_train.ipynb #b083e62b
 class History:
     "The course of a training: `loss` (steps,), and evaluations at `step`, by name, as attributes."
-    def __init__(self, loss=(), step=(), evals=None, seconds=0.):
+    def __init__(self,
+                 loss: Sequence=(),     # at every update (steps,)
+                 step: Sequence=(),     # updates at each evaluation (E,)
+                 evals: dict|None=None, # name -> values, one for each evaluation
+                 seconds: float=0.      # that the training took
+                ):
         self.loss, self.step, self.evals, self.seconds = np.asarray(loss), list(step), dict(evals or {}), seconds
     def add(self, step: int, # updates so far
             values: dict     # name -> number
