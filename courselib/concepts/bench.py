@@ -21,7 +21,7 @@ from ..data import BACKGROUNDS, COLOURS, Data, POSITIONS, SDF, TEXTURES, shapes
 from ..models import Block, mlp
 from ..train import Adam, accuracy, batches, set_seed
 
-# %% ../../nbs/02_concepts/00_bench.ipynb #187681e8
+# %% ../../nbs/02_concepts/00_bench.ipynb #b7734786
 GROUPS = ('shape', 'colour', 'size', 'texture', 'position', 'background')
 VALUES = (4, 5, 2, 3, 2, 3)                                     # how many values of each group the standard guide uses
 SPECIES = ('wug', 'dax', 'toma', 'blicket', 'fep', 'gazzer', 'modi', 'tulver', 'pim', 'zavit', 'kiki', 'bouba')   # invented, so that no word gives a class away
@@ -32,7 +32,7 @@ def _gen(seed, stream): return torch.Generator().manual_seed((int(seed)*7919 + s
 def value_names(values: Sequence = VALUES # values used of each group
                ) -> list:                 # one list of names a group
     "The values of every group in words."
-    sizes = ['medium'] if values[2] == 1 else ['small', 'large'] if values[2] == 2 else ['small', 'medium', 'large']
+    sizes = ['small', 'large'] if tuple(values)[2:3] == (2,) else ['medium'] if tuple(values)[2:3] == (1,) else ['small', 'medium', 'large']
     known = [list(SDF), list(COLOURS), sizes, TEXTURES, list(POSITIONS), list(BACKGROUNDS)]
     bad = [f'{v} of {g}' for g, v, k in zip(GROUPS, values, known) if not 1 <= v <= len(k)]
     if len(values) != len(GROUPS) or bad: raise ValueError(f"expected {len(GROUPS)} numbers of values, at most {[len(k) for k in known]}; got {tuple(values)}")
@@ -74,7 +74,7 @@ def signatures(values: Sequence = VALUES, # values used of each group
     "The class table S: classes differ in at least two groups besides the background, most of them in three where there is room."
     return torch.tensor(_table(tuple(values), n_classes, seed))
 
-# %% ../../nbs/02_concepts/00_bench.ipynb #dd5b407c
+# %% ../../nbs/02_concepts/00_bench.ipynb #62c3ab8e
 def _values(n, S, m, reliability, corr, spurious, shift, domain, seed):
     "Class y (n,) and group values v (n, G)."
     gen, last = _gen(seed, 2), len(m) - 1
@@ -86,7 +86,7 @@ def _values(n, S, m, reliability, corr, spurious, shift, domain, seed):
         ground = ((y + shift) % m[last])[:, None].expand_as(v)
         v[:, last] = torch.where(torch.rand(v.shape, generator=gen) < spurious, ground, another(ground))[:, last]
     if corr is not None:
-        i, j, p = corr if isinstance(corr, (tuple, list)) else (0, 1, corr)
+        i, j, p = corr
         v[:, j] = torch.where(torch.rand(n, generator=gen) < p, v[:, i] % m[j], v[:, j])
     return y, v
 
@@ -96,7 +96,7 @@ def _truth(d, v, values):
     mask, center = (torch.stack([t]*(len(values) - 1) + [last], 1) for t, last in ((d.masks, ~d.masks), (d.centers, torch.full_like(d.centers, math.nan))))
     return dict(c=c, mask=mask, center=center, captions=d.captions)
 
-# %% ../../nbs/02_concepts/00_bench.ipynb #9d43fe5c
+# %% ../../nbs/02_concepts/00_bench.ipynb #085fa503
 def guide(n: int,                            # pictures
           seed: int = 0,                     # of the draw
           *,
@@ -113,7 +113,9 @@ def guide(n: int,                            # pictures
          ) -> Data:                          # x (n, 3, size, size), y; fields c (n, K), values (n, G), mask, center, captions; info concepts, groups, S
     "Pictures of the bird guide with the truth of every concept."
     if domain not in ('A', 'B'): raise ValueError(f"expected domain 'A' or 'B', got {domain!r}")
-    for name, p in dict(reliability=reliability, spurious=spurious).items():
+    corr = (0, 1, corr) if isinstance(corr, (int, float)) else corr
+    if corr is not None and (len(corr) != 3 or not {*corr[:2]} <= {*range(len(GROUPS))}): raise ValueError(f"expected corr to be (group, group, probability) with groups 0 to 5, got {corr}")
+    for name, p in dict(reliability=reliability, spurious=spurious, corr=corr[2] if corr else 0.).items():
         if not 0 <= p <= 1: raise ValueError(f"expected {name} to be a probability in [0, 1], got {p}")
     names, S = value_names(values), table if torch.is_tensor(table) else signatures(values, n_classes, table)
     y, v = _values(n, S, torch.tensor(values), reliability, corr, spurious, shift, domain, seed)
