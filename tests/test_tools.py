@@ -194,3 +194,14 @@ def test_chapter_that_fails_keeps_what_is_stored(small):
 def test_chapter_without_a_name(small):
     result = call(small, 'chapter', '')
     assert result.returncode == 1 and 'which chapter? Expected part/slug' in result.stderr and 'Traceback' not in result.stderr
+
+
+def test_an_older_driver_in_stored_outputs_is_renewed(tmp_path):
+    from courselib.explore import driver
+    page = lambda js: f'<div class="courselib-widget"><script class="cl-driver">{js}</script></div>\n<p>kept</p>'
+    write(tmp_path/'a.ipynb', [code('explore(f)', dict(output_type='display_data', data={'text/html': page('old();')}, metadata={}))])
+    old, new = export.stored_drivers(tmp_path/'a.ipynb')
+    out = lambda text: ''.join(json.loads(text)['cells'][0]['outputs'][0]['data']['text/html'])
+    assert out(old) == page('old();') and out(new) == page(driver())
+    (tmp_path/'a.ipynb').write_text(new, encoding='utf-8')
+    assert len(set(export.stored_drivers(tmp_path/'a.ipynb'))) == 1

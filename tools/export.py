@@ -1,9 +1,9 @@
 """nbs/ -> courselib/ and README.md: what `make export` calls. With --check nothing is written; it says what would change and fails.
 
 nbdev writes the modules. Added here: each part's `__init__.py`, which imports a chapter when it is first used, and modules whose notebook
-is gone are removed.
+is gone are removed. The copies of the widget driver in stored outputs are renewed, so that no chapter need run again when the driver changes.
 """
-import argparse, contextlib, difflib, io, json, os, shutil, sys, tempfile
+import argparse, contextlib, difflib, io, json, os, re, shutil, sys, tempfile
 from pathlib import Path
 
 from course import ROOT, part_title, paths, strip_number
@@ -66,6 +66,20 @@ def expected(root: Path) -> dict[str, str]:
         return {p.relative_to(tmp).as_posix(): p.read_text(encoding='utf-8') for p in modules(tmp)}
 
 
+def stored_drivers(path: Path) -> tuple[str, str]:
+    "The notebook's text as it is, and with today's widget driver in its stored outputs."
+    old = path.read_text(encoding='utf-8')
+    if 'cl-driver' not in old or not (ROOT/'courselib'/'explore.py').exists(): return old, old
+    from courselib.explore import driver
+    nb, today = json.loads(old), f'<script class="cl-driver">{driver()}</script>'
+    for out in (o for c in nb['cells'] for o in c.get('outputs', ())):
+        page = ''.join(out.get('data', {}).get('text/html', ''))
+        if 'cl-driver' not in page: continue
+        page = re.sub('<script class="cl-driver">.*?</script>', lambda _: today, page, flags=re.S)
+        out['data']['text/html'] = page.splitlines(keepends=True)
+    return old, json.dumps(nb, indent=1, ensure_ascii=False) + '\n'
+
+
 def differences(root: Path = ROOT) -> list[str]:
     "One line for each file that the export would change."
     want = expected(root)
@@ -75,6 +89,9 @@ def differences(root: Path = ROOT) -> list[str]:
         if name not in have: out.append(f'{name} is missing')
         elif name not in want: out.append(f'{name} is left over: no notebook exports it')
         elif want[name] != have[name]: out.append(f'{name} differs{changed(have[name], want[name])}')
+    for path in paths(root):
+        old, new = stored_drivers(path)
+        if json.loads(old) != json.loads(new): out.append(f'{path.relative_to(root).as_posix()} holds an older widget driver')
     return out + readme.differences(root)
 
 
@@ -98,6 +115,9 @@ def main():
             p = ROOT/name
             p.parent.mkdir(parents=True, exist_ok=True)
             if not p.exists() or p.read_text(encoding='utf-8') != source: p.write_text(source, encoding='utf-8')
+        for path in paths(ROOT):
+            old, new = stored_drivers(path)
+            if json.loads(old) != json.loads(new): path.write_text(new, encoding='utf-8')
         readme.write(ROOT)
         return print(f'exported {len(paths(ROOT))} notebooks')
     if out := differences():
