@@ -90,20 +90,21 @@ def make_stream(kind: str='class',             # 'class', 'task' or 'domain'
     evals = [(e.x, e.y) for _, te in parts for e in te.split(n_eval, seed=seed)]
     return Stream(tasks, evals, kind, len(parts[0][0].names))
 
-# %% ../../nbs/09_continual/00_bench.ipynb #d52262a0
+# %% ../../nbs/09_continual/00_bench.ipynb #674856ac
 class Lanes:
     "S nets with their weights as the rows of `theta` (S, P)."
     def __init__(self,
-                 net: nn.Module # a `StackedMLP` of S nets, or any module (S = 1); its parameters become views
+                 net: nn.Module,      # a `StackedMLP` of S nets, or any module (S = 1); its parameters become views
+                 spent: list|None=None # [FLOPs of one lane so far], shared with copies
                 ):
-        self.net, self.stacked, self.macs, self.flops = net, isinstance(net, StackedMLP), None, 0
+        self.net, self.stacked, self.macs, self.spent = net, isinstance(net, StackedMLP), None, spent or [0]
         self.params = [p for p in net.parameters() if p.requires_grad]
         self.theta = self.rows([p.detach() for p in self.params])
         for p, v in zip(self.params, self.cut(self.theta)): p.data = v
     def __len__(self): return len(self.net) if self.stacked else 1
     def __call__(self, x): # (S, B, ...) -> (S, B, K)
         if self.macs is None: self.macs = sum(w[0].numel() for w in self.net.weights) if self.stacked else count_macs(self.net, x[0, :1])
-        self.flops += x.shape[1]*self.macs*(6 if torch.is_grad_enabled() else 2)           # forward 2, backward twice that
+        self.spent[0] += x.shape[1]*self.macs*(6 if torch.is_grad_enabled() else 2)        # forward 2, backward twice that
         return self.net(x) if self.stacked else self.net(x[0])[None]
     def rows(self, parts) -> Tensor: # (S, P)
         "Tensors in the shapes of the parameters, side by side."
@@ -122,8 +123,8 @@ class Lanes:
         self.theta.copy_(theta)
         return self
     def copy(self) -> 'Lanes':
-        "An independent copy."
-        return Lanes(copy.deepcopy(self.net))
+        "An independent copy; what it computes is counted here too."
+        return Lanes(copy.deepcopy(self.net), self.spent)
     def __deepcopy__(self, memo): return self.copy()                                      # so that parameters stay views of `theta`
 
 # %% ../../nbs/09_continual/00_bench.ipynb #b4342953
@@ -487,7 +488,7 @@ class _Recorder:
         g = np.stack(g, 1)
         return Log(np.stack(accs, 1), np.array(task_of), np.array(step), *((g[..., :2], g[..., 2]) if self.grads else (None, None)), **more)
 
-# %% ../../nbs/09_continual/00_bench.ipynb #a5aff5b2
+# %% ../../nbs/09_continual/00_bench.ipynb #50fbf220
 class SGD:
     "Gradient descent with momentum, as `torch.optim.SGD` (whose first use takes a second of imports)."
     def __init__(self,
@@ -521,9 +522,9 @@ def _train_task(learner, tasks, t, iters, bs, o, clip, every, rec, callbacks):
         if i == iters: break
         xb, yb = (_gather([getattr(k, name) for k in tasks], idx[i]) for name in 'xy')
         if learner.trains:
-            learner.net.flops = 0
+            learner.net.spent[0] = 0
             g = gradients(learner, xb, yb, t)
-            flops += learner.net.flops
+            flops += learner.net.spent[0]
             if i % every == 0: rec.gradients(g)
         for f in callbacks: f(learner, t, i, g)
         if learner.trains: _update(learner.net, g['step'], o, clip)
