@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from courselib.information.adaptive_mi import akde_mi, ebab_codes, ebab_edges
-from courselib.kernels import have_triton, interpreted, triton_compiles
+from courselib.kernels import have_triton, interpreted
 
 fast = settings(max_examples=20, deadline=None)
 
