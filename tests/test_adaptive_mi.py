@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from courselib.information.adaptive_mi import akde_mi, ebab_codes, ebab_edges
-from courselib.kernels import have_triton, interpreted
+from courselib.information.adaptive_mi import _lse_kernel, akde_mi, ebab_codes, ebab_edges
+from courselib.kernels import have_triton, interpreted, triton_compiles
 
 fast = settings(max_examples=20, deadline=None)
 
@@ -29,6 +29,13 @@ assert torch.allclose(far, torch.full((40,), -math.log2(40)), atol=1e-5)
 
 @pytest.mark.skipif(not have_triton(), reason='no Triton here')
 def test_kernel_in_the_interpreter_at_odd_shapes(): assert interpreted(KERNEL) == ''
+
+
+@pytest.mark.parametrize('dtype', ['*fp32', '*fp64'])
+def test_kernel_compiles_for_a_gpu_that_is_not_there(dtype):
+    ok, log = triton_compiles(_lse_kernel, dict(H=dtype, scale=dtype, out=dtype, N='i32', D='i32'), dict(ROWS=32, COLS=64), arch=90)
+    if ok is None: pytest.skip(log)
+    assert ok, log
 
 
 @fast
