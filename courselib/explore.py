@@ -386,6 +386,7 @@ class Explorer:
         if len({f['kind'] for f in frames}) > 1: raise ValueError(f"the function must return one kind of figure, got {sorted({f['kind'] for f in frames})}")
         self.frames = fix_ranges(frames)
         self.payload, self.sizes = pack(self.frames)
+        self.uid = hashlib.sha1(self.payload + alt.encode()).hexdigest()[:10]
         self.still = self._still()
         self.html = self._html()
         if len(self.html) > budget: raise ValueError(self._too_big())
@@ -421,8 +422,7 @@ class Explorer:
                     count=len(c.values), start=c.start, play=c.play, interval=c.interval, items=list(c.items)) for n, c in self.controls.items()]
         spec = dict(payload=base64.b64encode(self.payload).decode(), controls=ctl, alt=self.alt, title=self.title or '', note=self.note or '',
                     readout=any(f['text'] for f in self.frames), click=self.click)
-        uid = hashlib.sha1(self.payload + self.alt.encode()).hexdigest()[:10]
-        return _root(uid, still_html(self.still, self.alt, 'A still picture: run this cell, or trust the notebook, to move it.'), spec, script=True)
+        return _root(self.uid, still_html(self.still, self.alt, 'A still picture: run this cell, or trust the notebook, to move it.'), spec, script=True)
 
     def _too_big(self):
         top = ', '.join(f'{p} {s/1000:.0f} kB' for p, s in sorted(self.sizes.items(), key=lambda kv: -kv[1])[:3])
@@ -495,12 +495,11 @@ def live(
         _esm = files('courselib').joinpath('assets/explore_live.js').read_text()
         uid = traitlets.Unicode().tag(sync=True)
         controls = traitlets.List().tag(sync=True)
-    uid = re.search(r'data-uid="(\w+)"', ex.html)[1]
     ctl = []
     for c in ex.controls.values():
         v = _between(c)
         ctl.append(dict(fine=c.fine, labels=list(c.labels) if len(v) == len(c.values) else [c.fmt.format(u) for u in v], values=v if c.kind == 'slider' else []))
-    w = Live(uid=uid, controls=ctl)
+    w = Live(uid=ex.uid, controls=ctl)
     w.on_msg(lambda _, msg, buffers: w.send(*_answer(ex, msg)))
     return w
 

@@ -265,7 +265,7 @@ def _still_map(ax, t):
     if t.type == 'image': ax.imshow(z.astype(np.uint8)); return
     cmap = 'RdBu' if t.zmid is not None else 'viridis'
     if isinstance(t.colorscale, (tuple, list)) and t.colorscale and str(t.colorscale[0][1]).lower() in ('black', '#000', '#000000', 'rgb(0,0,0)', 'rgb(0, 0, 0)'): cmap = 'gray'
-    num = lambda v: v is not None and len(v) == 0 or v is not None and not isinstance(v[0], str) and len(v) > 1
+    num = lambda v: v is not None and len(v) > 1 and not isinstance(v[0], str)
     z = z.astype(float)
     if num(t.x) and num(t.y): ax.pcolormesh(np.asarray(t.x, float), np.asarray(t.y, float), z, cmap=cmap, vmin=t.zmin, vmax=t.zmax, shading='nearest'); return
     ax.imshow(z, cmap=cmap, vmin=t.zmin, vmax=t.zmax, aspect='auto', origin='lower', interpolation='nearest')
@@ -301,7 +301,7 @@ def _still_finish(fig, key, ax):
         elif a.autorange == 'reversed': limit(*sorted(getattr(ax, 'get_' + limit.__name__[4:])(), reverse=True))
         if a.visible is False or a.showticklabels is False: (ax.get_xaxis() if a is xa else ax.get_yaxis()).set_ticks([])
     for a, put in ((xa, ax.set_xticks), (ya, ax.set_yticks)):
-        if a.tickvals is not None: put([10.**v if False else v for v in a.tickvals], [_plain(s) for s in (a.ticktext if a.ticktext is not None else a.tickvals)], fontsize=8)
+        if a.tickvals is not None: put(list(a.tickvals), [_plain(s) for s in (a.ticktext if a.ticktext is not None else a.tickvals)], fontsize=8)
     ax.spines[['top', 'right']].set_visible(False); ax.tick_params(labelsize=8); ax.grid(True, color='#dddddd', lw=.6); ax.set_axisbelow(True)
     if ya.scaleanchor: ax.set_aspect(ya.scaleratio or 1, adjustable='box' if xa.range is None else 'datalim')
 
