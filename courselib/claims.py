@@ -129,25 +129,28 @@ class Rule:
 
 # %% ../nbs/00_core/06_claims.ipynb #cda843c3
 @dataclass(frozen=True)
-class MeanRule(Rule):
-    "The mean over seeds, with its 95 % interval, lies in (`lo`, `hi`)."
+class _BoundRule(Rule):
+    "Something measured lies between `lo` and `hi`."
     lo:float=-math.inf
     hi:float=math.inf
     of:str|Gap|None=None
 
-    def __post_init__(self):
-        if not self.lo < self.hi: raise ValueError(f'a rule needs lo < hi, got {self.lo} and {self.hi}')
-
     @property
     def marks(self): return tuple(m for m in (self.lo, self.hi) if math.isfinite(m))
+
+    def quantities(self, values): return [quantity(*_pick(values, self.of))]
+
+@dataclass(frozen=True)
+class MeanRule(_BoundRule):
+    "The mean over seeds, with its 95 % interval, lies in (`lo`, `hi`)."
+    def __post_init__(self):
+        if not self.lo < self.hi: raise ValueError(f'a rule needs lo < hi, got {self.lo} and {self.hi}')
 
     @property
     def text(self):
         lo, hi = _g(self.lo), _g(self.hi)
         where = f'between {lo} and {hi}' if len(self.marks) == 2 else f'above {lo}' if self.hi == math.inf else f'below {hi}'
         return f"mean over seeds{f' of {self.of}' if self.of else ''} {where}, with its 95 % interval"
-
-    def quantities(self, values): return [quantity(*_pick(values, self.of))]
 
     def decide(self, values):
         q, = self.quantities(values)
@@ -185,21 +188,12 @@ def between(
 
 # %% ../nbs/00_core/06_claims.ipynb #f556c188
 @dataclass(frozen=True)
-class EachRule(Rule):
+class EachRule(_BoundRule):
     "Every seed lies in [`lo`, `hi`]."
-    lo:float=-math.inf
-    hi:float=math.inf
-    of:str|Gap|None=None
-
-    @property
-    def marks(self): return tuple(m for m in (self.lo, self.hi) if math.isfinite(m))
-
     @property
     def text(self):
         bounds = [f'at least {_g(self.lo)}'][:math.isfinite(self.lo)] + [f'at most {_g(self.hi)}'][:math.isfinite(self.hi)]
         return f"{f'{self.of} is ' if self.of else ''}{' and '.join(bounds)} on every seed (partly: on half of them)"
-
-    def quantities(self, values): return [quantity(*_pick(values, self.of))]
 
     def decide(self, values):
         q, = self.quantities(values)
