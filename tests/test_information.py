@@ -1,15 +1,16 @@
 """The information bench and its chapters: properties over random inputs, and the stored runs."""
-import json, re
+import re
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from importlib.resources import files
 
 from course import ROOT, Notebook
+from courselib.data import ASSETS
 from courselib.information import bench
 from courselib.information.information_plane import bin_codes, binned, ib_curve, joint, layer_beta, mi2
+from courselib.zoo import load_runs
 
 fast = settings(max_examples=30, deadline=None)
 
@@ -108,11 +109,10 @@ def test_layer_beta_falls_as_inputs_land_in_the_wrong_state():
 
 def test_stored_runs_are_those_the_chapter_describes():
     nb = Notebook(ROOT/'nbs/01_information/01_information_plane.ipynb')
-    setup = next(c.code for c in nb.code if 'KEY =' in c.code)
-    scope = dict(np=np, json=json, files=files, hashlib=__import__('hashlib'))
+    setup = next(c.code for c in nb.code if 'CONFIG =' in c.code)
+    scope = dict(np=np, ASSETS=ASSETS)
     exec(setup.split('def stored')[0], scope)
-    found = np.load(scope['FILE'])
-    assert found['key'] == scope['KEY']
+    found = load_runs(scope['FILE'], scope['CONFIG'])                     # refuses other settings
     P, E = found['planes'].astype(float), found['errors'].astype(float)
     assert P.shape == (len(scope['NETS']), len(scope['SHARES']), len(scope['BINS']), 5, len(scope['STEPS']), 5, 2) and E.shape == P.shape[:2] + (5, len(scope['STEPS']), 2)
     assert np.isfinite(P).all() and P.min() >= 0 and P[..., 0].max() <= 12.01 and P[..., 1].max() <= .99

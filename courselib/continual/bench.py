@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['Task', 'Stream', 'make_stream', 'Lanes', 'count_macs', 'ce', 'herd', 'Memory', 'Learner', 'Finetune', 'gradients',
            'ER', 'JointIncremental', 'DERpp', 'gem_project', 'GEM', 'AGEM', 'LwF', 'fisher_diag', 'EWC', 'NMC', 'Log',
-           'SGD', 'order', 'run_stream', 'join', 'run_stream_vmap', 'matrix', 'acc', 'a_inc', 'forgetting', 'bwt',
-           'fwt', 'a_auc', 'save_logs', 'load_logs', 'table', 'plot_log', 'pareto']
+           'order', 'run_stream', 'join', 'run_stream_vmap', 'matrix', 'acc', 'a_inc', 'forgetting', 'bwt', 'fwt',
+           'a_auc', 'save_logs', 'load_logs', 'table', 'plot_log', 'pareto']
 
 # %% ../../nbs/09_continual/00_bench.ipynb #db5202a5
-import copy, functools, hashlib, json, math
+import copy, functools, json, math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Sequence
@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from ..data import CORRUPTIONS, STYLES, Data, class_stream, corrupt, digits, fashion, restyle, rotate, shapes
 from ..models import MLP, StackedMLP, mlp
 from ..plots import PALETTE, axes
-from ..train import batches, set_seed
+from ..train import SGD, batches, set_seed
+from ..zoo import load_runs, save_runs
 
 # %% ../../nbs/09_continual/00_bench.ipynb #c1b833cc
 @dataclass
@@ -489,15 +490,6 @@ class _Recorder:
         return Log(np.stack(accs, 1), np.array(task_of), np.array(step), *((g[..., :2], g[..., 2]) if self.grads else (None, None)), **more)
 
 # %% ../../nbs/09_continual/00_bench.ipynb #50fbf220
-class SGD:
-    "Gradient descent with momentum, as `torch.optim.SGD` (whose first use takes a second of imports)."
-    def __init__(self,
-                 params: list, # one tensor, the rows of all lanes
-                 lr: float=.05, momentum: float=.9): (self.p,), self.lr, self.momentum, self.v = params, lr, momentum, None
-    def step(self):
-        self.v = self.p.grad.clone() if self.v is None else self.v.mul_(self.momentum).add_(self.p.grad)
-        self.p.sub_(self.v, alpha=self.lr)
-
 def order(task: Task, # its number counts too
           bs: int, iters: int, seed: int
          ) -> Tensor: # (iters, bs) indices into the task
@@ -636,8 +628,6 @@ def a_auc(log: Log) -> np.ndarray: # (S,)
     return np.nanmean(log.acc.astype(float), 2).mean(1)
 
 # %% ../../nbs/09_continual/00_bench.ipynb #94286095
-def _print(config) -> str: return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
 def save_logs(file: str|Path, # .npz
               logs: dict,     # name -> Log; weights are not kept
               config: dict,   # settings that made them: everything that, changed, would change the numbers
@@ -650,23 +640,19 @@ def save_logs(file: str|Path, # .npz
         arrays |= {f'{name}|{k}': np.asarray(getattr(l, k)).astype(t) for k, t in dict(task_of=np.uint8, step=np.uint16).items()}
         if l.gnorm is not None: arrays |= {f'{name}|gnorm': l.gnorm.astype(np.float16), f'{name}|gcos': l.gcos.astype(np.float16)}
         meta[name] = dict(weights=l.weights.tolist(), chance=l.chance.tolist(), flops=l.flops, storage=l.storage, seeds=l.seeds)
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(file, _meta=json.dumps(dict(print=_print(config), n_eval=n_eval, logs=meta)), **arrays)
+    save_runs(file, config, _meta=json.dumps(dict(n_eval=n_eval, logs=meta)), **arrays)
 
 # %% ../../nbs/09_continual/00_bench.ipynb #b8426910
 def load_logs(file: str|Path, # made by `save_logs`
               config: dict # as given to `save_logs`
              ) -> dict:    # name -> Log
     "Stored logs, if they were made with these settings."
-    with np.load(file) as f:
-        meta = json.loads(str(f['_meta']))
-        if meta['print'] != _print(config): raise ValueError(f'{Path(file).name} was made with other settings: run the cell marked slow again')
-        get = lambda name, k: f[f'{name}|{k}'] if f'{name}|{k}' in f else None
-        logs = {}
-        for name, m in meta['logs'].items():
-            a, g, c = (get(name, k) for k in ('acc', 'gnorm', 'gcos'))
-            logs[name] = Log(np.where(a == 255, np.nan, a/meta['n_eval']).astype(np.float32), get(name, 'task_of').astype(int), get(name, 'step').astype(int),
-                             *(None if v is None else v.astype(np.float32) for v in (g, c)), np.array(m['weights']), np.array(m['chance']), m['flops'], m['storage'], m['seeds'])
+    f, logs = load_runs(file, config), {}
+    meta, get = json.loads(str(f['_meta'])), lambda name, k: f.get(f'{name}|{k}')
+    for name, m in meta['logs'].items():
+        a, g, c = (get(name, k) for k in ('acc', 'gnorm', 'gcos'))
+        logs[name] = Log(np.where(a == 255, np.nan, a/meta['n_eval']).astype(np.float32), get(name, 'task_of').astype(int), get(name, 'step').astype(int),
+                         *(None if v is None else v.astype(np.float32) for v in (g, c)), np.array(m['weights']), np.array(m['chance']), m['flops'], m['storage'], m['seeds'])
     return logs
 
 # %% ../../nbs/09_continual/00_bench.ipynb #60bc04ca
