@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['DEGREES', 'HIDDEN', 'SYMBOLS', 'icosahedron', 'harmonic_power', 'rotations', 'SZT', 'szt_task', 'entropy2',
-           'image_task', 'regression_task', 'gaussian_pair', 'codes', 'H_disc', 'mi_disc', 'pairwise_lse', 'Run',
+           'image_task', 'regression_task', 'gaussian_pair', 'copula_latents', 'draw_images', 'gaussian_copula_images',
+           'codes', 'H_disc', 'mi_disc', 'pairwise_lse', 'knn_logr', 'entropy_kl', 'mi_ksg', 'mine', 'Run',
            'fan_in_init', 'szt_nets', 'log_steps', 'split_many', 'losses', 'train_many', 'plane', 'compression', 'fall',
-           'dot_sizes', 'add_plane', 'plot_plane']
+           'dot_sizes', 'add_plane', 'plot_plane', 'DetMLP', 'Dropout', 'VIB', 'VIBMask', 'VQ', 'SplitNet', 'macs',
+           'cost', 'SmallResNet', 'spearman']
 
-# %% ../../nbs/01_information/00_bench.ipynb #70474ec7
+# %% ../../nbs/01_information/00_bench.ipynb #ed50f3ff
 import math
 from dataclasses import dataclass, field, replace
 from typing import Callable, Sequence
@@ -17,10 +19,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 import plotly.graph_objects as go
+from scipy.spatial import cKDTree
+from scipy.special import digamma
+from scipy.stats import rankdata
+from torch import nn
 from ..data import Data, digits, fashion, noisy_labels
 from ..models import StackedMLP
 from ..plots import PALETTE, axes
-from ..train import batches
+from ..train import Adam, batches, set_seed
 
 # %% ../../nbs/01_information/00_bench.ipynb #d5a9bc01
 DEGREES = (1, 2, 3, 6)
@@ -135,6 +141,44 @@ def gaussian_pair(n: int,            # samples
     a, b = torch.randn(2, n, d, generator=torch.Generator().manual_seed(seed))
     return a, rho*a + math.sqrt(1 - rho**2)*b, -d/2*math.log2(1 - rho**2)
 
+# %% ../../nbs/01_information/00_bench.ipynb #f6c043aa
+def copula_latents(n: int,         # pairs
+                   d: int,         # parameters of each side
+                   mi_bits: float, # information between the sides, over all parameters
+                   seed: int=0
+                  ) -> tuple[Tensor, Tensor]: # (n, d) each, uniform in (0, 1)
+    "Two sets of uniform parameters with exactly known information, joined by a Gaussian copula."
+    if mi_bits < 0 or d < 1: raise ValueError(f'expected mi_bits >= 0 and d >= 1, got {mi_bits} and {d}')
+    a, b, _ = gaussian_pair(n, d, math.sqrt(1 - 2**(-2*mi_bits/d)), seed)
+    return torch.special.ndtr(a), torch.special.ndtr(b)
+
+def draw_images(u: Tensor,         # (n, 2) centre of a blob, or (n, 4) left edge, top edge, width, height of a rectangle, all in [0, 1]
+                kind: str='blob',  # 'blob' or 'rect'
+                size: int=16       # side in pixels
+               ) -> Tensor:        # (n, 1, size, size) in [0, 1]
+    "Pictures with soft edges, from which the parameters can be read."
+    want = {'blob': 2, 'rect': 4}
+    if u.ndim != 2 or want.get(kind) != u.shape[1]: raise ValueError(f'expected (n, 2) parameters of a blob or (n, 4) of a rect, got {tuple(u.shape)} of a {kind!r}')
+    grid = torch.arange(size) + .5
+    if kind == 'blob':
+        x, y = (size*(.2 + .6*u)).T[..., None] - grid                                           # (n, size) each, pixels from the centre
+        fx, fy = torch.exp(-x**2/(2*(size/6.4)**2)), torch.exp(-y**2/(2*(size/6.4)**2))          # s.d. 2.5 of 16 pixels
+    else:
+        edge = lambda lo, w: torch.sigmoid(grid - lo[:, None])*torch.sigmoid((lo + w)[:, None] - grid)   # 1 inside, soft over about 2 pixels
+        lo, w = size*(.08 + .34*u[:, :2]), size*(.25 + .25*u[:, 2:])
+        fx, fy = edge(lo[:, 0], w[:, 0]), edge(lo[:, 1], w[:, 1])
+    return (fy[:, :, None]*fx[:, None])[:, None].float()
+
+def gaussian_copula_images(n: int,            # pairs
+                           kind: str='blob',  # 'blob' (2 parameters) or 'rect' (4)
+                           mi_bits: float=4., # information between the two sets
+                           size: int=16,      # side in pixels
+                           seed: int=0
+                          ) -> tuple[Tensor, Tensor, float]: # A, B (n, 1, size, size), I(A; B) in bits
+    "Two sets of pictures with exactly known mutual information."
+    A, B = [draw_images(u, kind, size) for u in copula_latents(n, {'blob': 2}.get(kind, 4), mi_bits, seed)]
+    return A, B, float(mi_bits)
+
 # %% ../../nbs/01_information/00_bench.ipynb #35ef855a
 def codes(D: Tensor # (N, d) integers or floats
          ) -> Tensor: # (N,) int64 in 0..M-1, equal where the rows are equal
@@ -177,6 +221,79 @@ def pairwise_lse(H: Tensor,           # (..., N, d) points
     d2 = lambda h: torch.cdist(h, H, compute_mode='donot_use_mm_for_euclid_dist')**2       # (..., rows, N), exact where points are close
     parts = [torch.logsumexp(-d2(h)/scale[..., None, None], -1) for h in H.split(rows, -2)]
     return (torch.cat(parts, -1) - math.log(n))/math.log(2)
+
+# %% ../../nbs/01_information/00_bench.ipynb #56c14db6
+def knn_logr(Z: Tensor|np.ndarray,    # (N, d)
+             k: int=5,                # neighbours
+             p: float=2.              # norm: 2, or math.inf for the largest coordinate
+            ) -> np.ndarray:          # (N, k) natural logarithm of the distance to neighbours 1..k
+    "Distances to the nearest neighbours, the point itself left out."
+    return np.log(np.maximum(_neighbours(Z, range(1, k + 1), p), 1e-300))
+
+def _neighbours(Z, ks, p):
+    "Distances (N, len(ks)) to the k-th neighbours."
+    Z, k = np.asarray(Z, np.float64).reshape(len(Z), -1), max(ks, default=0)
+    if not 1 <= k < len(Z): raise ValueError(f'expected 1 <= k < {len(Z)} samples, got k={k}')
+    return cKDTree(Z).query(Z, [j + 1 for j in ks], p=p)[0]
+
+def entropy_kl(Z: Tensor|np.ndarray,  # (N, d)
+               k: int=5               # neighbours
+              ) -> float:             # differential entropy, bits
+    "Entropy by nearest neighbours (Kozachenko and Leonenko, 1987)."
+    (n, d), log_r = np.asarray(Z).reshape(len(Z), -1).shape, np.log(np.maximum(_neighbours(Z, [k], 2.), 1e-300))
+    log_V = d/2*math.log(math.pi) - math.lgamma(d/2 + 1)
+    return (d*log_r.mean() + log_V + math.log(n - 1) - digamma(k))/math.log(2)
+
+def _within(Z, r):
+    "Number of other samples strictly closer than r_i in the largest-coordinate norm."
+    r = np.maximum(r*(1 - 1e-12) - 1e-15*np.abs(Z).max(), 0)                  # x + r must not round up to the neighbour itself
+    if Z.shape[1] == 1:
+        z = np.sort(Z[:, 0])
+        return np.searchsorted(z, Z[:, 0] + r, 'right') - np.searchsorted(z, Z[:, 0] - r, 'left') - 1
+    return cKDTree(Z).query_ball_point(Z, r, p=math.inf, return_length=True) - 1
+
+def mi_ksg(X: Tensor|np.ndarray,      # (N,) or (N, d)
+           Y: Tensor|np.ndarray,      # (N,) or (N, e)
+           k: int=5                   # neighbours
+          ) -> float:                 # bits; can be slightly below 0
+    "Mutual information by nearest neighbours (Kraskov et al., 2004, first estimator), largest-coordinate norm."
+    X, Y = [np.asarray(Z, np.float64).reshape(len(Z), -1) for Z in (X, Y)]
+    if len(X) != len(Y): raise ValueError(f'expected as many samples of Y as of X, got {len(X)} and {len(Y)}')
+    r = _neighbours(np.concatenate([X, Y], 1), [k], math.inf)[:, 0]
+    nx, ny = _within(X, r), _within(Y, r)
+    return (digamma(k) + digamma(len(X)) - (digamma(nx + 1) + digamma(ny + 1)).mean())/math.log(2)
+
+# %% ../../nbs/01_information/00_bench.ipynb #1bdd3e6d
+class _Critic(nn.Module):
+    "T(x_i, y_j) for all pairs of a batch."
+    def __init__(self, dx, dy, width):
+        super().__init__()
+        self.x, self.y = nn.Linear(dx, width), nn.Linear(dy, width)
+        self.top = nn.Sequential(nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+    def forward(self, x, y): return self.top(self.x(x)[:, None] + self.y(y)[None])[..., 0]      # (B, B)
+
+def mine(X: Tensor,          # (N, ...) samples, flattened
+         Y: Tensor,          # (N, ...) samples, flattened
+         steps: int=400,     # updates of the critic
+         width: int=64,      # hidden units
+         lr: float=2e-3,     # of Adam
+         bs: int=64,        # pairs of a batch; all bs^2 combinations are used
+         seed: int=0
+        ) -> float:          # bits
+    "Mutual information by a neural bound, read on a held-out quarter."
+    X, Y = [(Z.flatten(1) - Z.flatten(1).mean(0))/(Z.flatten(1).std() + 1e-9) for Z in (X, Y)]
+    set_seed(seed)
+    n, T, mean = len(X)*3//4, _Critic(X.shape[1], Y.shape[1], width), None
+    opt, order = Adam(T.parameters(), lr=lr), torch.randperm(len(X))
+    for b in order[batches(n, bs, steps, seed)]:
+        t = T(X[b], Y[b])
+        other = t[~torch.eye(len(b), dtype=torch.bool)].exp().mean()
+        mean = other.detach() if mean is None else .9*mean + .1*other.detach()
+        (other/mean - t.diagonal().mean()).backward(); opt.step(); opt.zero_grad()
+    with torch.no_grad():
+        t = T(X[order[n:]], Y[order[n:]])                                                        # (N/4, N/4)
+        m = len(t)
+        return ((t.diagonal().mean() - (t.flatten()[:-1].view(m - 1, m + 1)[:, 1:].logsumexp((0, 1)) - math.log(m*(m - 1))))/math.log(2)).item()
 
 # %% ../../nbs/01_information/00_bench.ipynb #916687e3
 @dataclass
@@ -407,3 +524,205 @@ def plot_plane(P: np.ndarray,            # (S, C, L, 2)
     "An information plane at one checkpoint."
     fig = axes(add_plane(go.Figure(), P, c, **kwargs), 'I(X;T), bits kept of the input', 'I(T;Y), bits known of the label', title)
     return fig.update_xaxes(range=[-.03*hx, 1.04*hx]).update_yaxes(range=[-.03, 1.06]).update_layout(height=420)
+
+# %% ../../nbs/01_information/00_bench.ipynb #bbfc8cfb
+class DetMLP(nn.Module):
+    "A classifier with a narrow layer z, and no other bottleneck."
+    def __init__(self,
+                 d_in: int,        # inputs; images are flattened
+                 d_z: int=16,      # units of the narrow layer
+                 d_out: int=10,    # classes
+                 width: int=128,   # hidden units before it
+                 double: bool=False# twice the outputs before z, for means and variances
+                ):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(d_in, width), nn.ReLU(), nn.Linear(width, d_z*(1 + double)))
+        self.head = nn.Linear(d_z, d_out)
+    def encode(self, x): return self.body(x)                                   # (N, d_z)
+    def forward(self, x): return self.head(self.encode(x))                     # (N, d_out) logits
+    def loss(self, x, y): return F.cross_entropy(self(x), y)                   # nats
+
+class Dropout(DetMLP):
+    "Units of z are dropped at random in training."
+    def __init__(self, *args,
+                 p: float=.5,      # share dropped, in [0, 1)
+                 **kwargs          # of `DetMLP`
+                ):
+        super().__init__(*args, **kwargs)
+        self.p = p
+    def encode(self, x): return F.dropout(self.body(x), self.p, self.training)
+
+# %% ../../nbs/01_information/00_bench.ipynb #c5c2c539
+class VIB(DetMLP):
+    "The variational information bottleneck (Alemi et al., 2017)."
+    def __init__(self, *args,
+                 beta: float=1e-3, # price of a nat
+                 **kwargs          # of `DetMLP`
+                ):
+        super().__init__(*args, double=True, **kwargs)
+        self.beta = beta
+    def posterior(self, x):
+        "Mean and log-variance of q(z|x), (N, d_z) each."
+        mu, logvar = self.body(x).chunk(2, -1)
+        return mu, logvar - 4                                                  # starts with little noise
+    def encode(self, x):
+        mu, logvar = self.posterior(x)
+        return mu + torch.randn_like(mu)*(logvar/2).exp() if self.training else mu
+    def rate(self, x):
+        "KL(q(z|x) || N(0, I)) of each example in bits, (N,)."
+        mu, logvar = self.posterior(x)
+        return (mu**2 + logvar.exp() - 1 - logvar).sum(-1)/(2*math.log(2))
+    def loss(self, x, y): return super().loss(x, y) + self.beta*math.log(2)*self.rate(x).mean()
+
+# %% ../../nbs/01_information/00_bench.ipynb #b8181d01
+class VIBMask(nn.Module):
+    "Noise that multiplies units, and learns which of them can be dropped (Dai et al., 2018)."
+    def __init__(self,
+                 d: int,              # units
+                 mu: float=1.,        # start of the means
+                 logvar: float=-8.,   # start of log sigma^2
+                 tau: float=0.        # threshold of log(sigma^2/mu^2), above which a unit is dropped
+                ):
+        super().__init__()
+        self.mu, self.logvar, self.tau = nn.Parameter(torch.full((d,), mu)), nn.Parameter(torch.full((d,), logvar)), tau
+    def log_ratio(self):
+        "log(sigma^2/mu^2) of each unit, (d,)."
+        return self.logvar - (self.mu**2 + 1e-12).log()
+    def keep(self, tau: float|None=None):
+        "Units that stay, (d,) bool."
+        return self.log_ratio() < (self.tau if tau is None else tau)
+    def penalty(self):
+        "$\\frac12\\sum_j\\log(1+\\mu_j^2/\\sigma_j^2)$, nats."
+        return .5*F.softplus(-self.log_ratio()).sum()
+    def forward(self, h):                                                     # (..., d)
+        if not self.training: return h*self.mu*self.keep()
+        return h*(self.mu + torch.randn_like(h)*(self.logvar/2).exp())        # a draw for each example and place
+
+# %% ../../nbs/01_information/00_bench.ipynb #bc971b4e
+class VQ(nn.Module):
+    "A vector of h becomes the sum of its `topk` nearest codes (van den Oord et al., 2017; Tamkin et al., 2023)."
+    def __init__(self,
+                 K: int,              # codes
+                 d: int,              # their length
+                 topk: int=1,         # codes summed
+                 metric: str='l2',    # nearest by 'l2' distance or by 'cos'
+                 grad: str='input'    # a loss on the output reaches the 'input' alone, or 'both' it and the codes
+                ):
+        super().__init__()
+        if not 1 <= topk <= K: raise ValueError(f'expected 1 <= topk <= {K} codes, got {topk}')
+        if metric not in ('l2', 'cos') or grad not in ('input', 'both'): raise ValueError(f"expected metric 'l2' or 'cos' and grad 'input' or 'both', got {metric!r}, {grad!r}")
+        self.codebook, self.topk, self.metric, self.grad = nn.Parameter(torch.randn(K, d)/d**.5), topk, metric, grad
+    def choose(self, h):
+        "Numbers of the nearest codes, nearest first, (..., topk)."
+        c = self.codebook.detach()
+        score = h.detach()@F.normalize(c, dim=-1).T if self.metric == 'cos' else 2*h.detach()@c.T - (c**2).sum(-1)
+        return score.topk(self.topk, -1).indices
+    def lookup(self, ids):
+        "Sum of codes, (..., d)."
+        return self.codebook[ids].sum(-2)
+    def forward(self, h):                                                     # (..., d) -> (..., d), (..., topk)
+        ids = self.choose(h)
+        q = self.lookup(ids)
+        return (h + (q - h).detach() if self.grad == 'input' else q + h - h.detach()), ids
+    def terms(self, h):
+        "Loss of the codes ||sg(h) - q||^2 and commitment ||h - sg(q)||^2, means over dimensions."
+        q = self.lookup(self.choose(h))
+        return F.mse_loss(q, h.detach()), F.mse_loss(h, q.detach())
+    def init_(self, h, seed: int=0):
+        "Start the codes at the k-means centres of rows h (N, d)."
+        from sklearn.cluster import KMeans
+        if len(h) < len(self.codebook): raise ValueError(f'expected at least {len(self.codebook)} rows for as many codes, got {len(h)}')
+        centres = KMeans(len(self.codebook), n_init=1, max_iter=30, random_state=seed).fit(h.detach().numpy()).cluster_centers_
+        with torch.no_grad(): self.codebook.copy_(torch.from_numpy(centres)/self.topk)
+        return self
+
+# %% ../../nbs/01_information/00_bench.ipynb #adc75ba3
+class SplitNet(nn.Module):
+    "head and enc run on the device, dec and tail on the server; what enc returns crosses the link."
+    def __init__(self, head: nn.Module, enc: nn.Module, dec: nn.Module, tail: nn.Module):
+        super().__init__()
+        self.head, self.enc, self.dec, self.tail = head, enc, dec, tail
+    def code(self, x): return self.enc(self.head(x))
+    def forward(self, x): return self.tail(self.dec(self.code(x)))
+
+def macs(module: nn.Module, # of linear and convolutional layers; everything else is free
+         x: Tensor          # (N, ...) an example batch
+        ) -> tuple[float, Tensor]: # multiply-adds an example, and the output
+    "Multiply-adds of one pass."
+    total, hooks = [0], []
+    def count(m, args, out): total[0] += out.numel()*m.weight[0].numel()
+    for m in module.modules():
+        if isinstance(m, (nn.Linear, nn.Conv2d)): hooks.append(m.register_forward_hook(count))
+    try:
+        with torch.no_grad(): out = module(x)
+    finally:
+        for h in hooks: h.remove()
+    return total[0]/len(x), out
+
+def cost(model: SplitNet,            # in four parts
+         x: Tensor,                  # (N, ...) an example batch
+         device_flops: float,        # operations a second on the device; a multiply-add is two
+         rate_bps: float,            # bits a second of the link
+         server_flops: float,        # operations a second on the server
+         bytes: float|None=None,     # sent for an example; None: one for each number of the code
+         P_comp: float=2.,           # watts of the device while it computes
+         P_tx: float=1.              # watts of the device while it sends
+        ) -> dict:                   # seconds on 'device', 'link' and 'server', their sum 'latency', 'energy' in joules, 'bytes'
+    "Latency and energy of one example."
+    if min(device_flops, rate_bps, server_flops) <= 0: raise ValueError(f'expected positive speeds, got {device_flops}, {rate_bps} and {server_flops}')
+    first, code = macs(nn.Sequential(model.head, model.enc), x)
+    rest, _ = macs(nn.Sequential(model.dec, model.tail), code)
+    bytes = code[0].numel() if bytes is None else bytes
+    t = dict(device=2*first/device_flops, link=8*bytes/rate_bps, server=2*rest/server_flops)
+    return t | dict(latency=sum(t.values()), energy=P_comp*t['device'] + P_tx*t['link'], bytes=bytes)
+
+# %% ../../nbs/01_information/00_bench.ipynb #cb895196
+class _Block(nn.Module):
+    "out = relu(skip + branch); the skip is a strided 1 x 1 convolution where the shape changes."
+    def __init__(self, c_in, c_out, stride):
+        super().__init__()
+        conv = lambda a, b, s: nn.Sequential(nn.Conv2d(a, b, 3, s, 1, bias=False), nn.GroupNorm(4, b))
+        self.branch = nn.Sequential(conv(c_in, c_out, stride), nn.ReLU(), conv(c_out, c_out, 1))
+        self.skip = nn.Identity() if (c_in, stride) == (c_out, 1) else nn.Conv2d(c_in, c_out, 1, stride, bias=False)
+    def parts(self, x):
+        skip, branch = self.skip(x), self.branch(x)
+        return skip, branch, F.relu(skip + branch)
+    def forward(self, x): return self.parts(x)[-1]
+
+class SmallResNet(nn.Module):
+    "A small residual network for images of 14 to 32 pixels."
+    def __init__(self,
+                 widths: Sequence[int]=(16, 32, 64), # channels of each stage, multiples of 4; each after the first halves the image
+                 blocks: int=2,                      # of a stage
+                 c_in: int=1,                        # channels of the image
+                 n_out: int=10                       # classes
+                ):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(c_in, widths[0], 3, 2, 1, bias=False), nn.GroupNorm(4, widths[0]), nn.ReLU())
+        each = [(a if b == 0 else w, w, 2 if b == 0 and i else 1) for i, (a, w) in enumerate(zip((widths[0], *widths), widths)) for b in range(blocks)]
+        self.blocks, self.head = nn.ModuleList(_Block(*e) for e in each), nn.Linear(widths[-1], n_out)
+    def stages(self, x):
+        "For each block (skip, branch, out), each (N, C, H, W)."
+        x, found = self.stem(x), []
+        for b in self.blocks: found.append(b.parts(x)); x = found[-1][-1]
+        return found
+    def features(self, x): return self.stages(x)[-1][-1].mean((2, 3))          # (N, widths[-1])
+    def forward(self, x): return self.head(self.features(x))                   # (N, n_out)
+
+# %% ../../nbs/01_information/00_bench.ipynb #66cefad9
+def spearman(x: np.ndarray|Tensor,   # (M,) or (M, L): L quantities of M things
+             y: np.ndarray|Tensor,   # (M,)
+             boot: int=1000,         # resamplings of the M things
+             seed: int=0
+            ) -> np.ndarray:         # (3,) or (L, 3): Spearman correlation and the ends of its 95 % bootstrap interval
+    "Rank correlation with an interval."
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) != len(y) or len(y) < 3: raise ValueError(f'expected two lists of the same length, at least 3; got {len(x)} and {len(y)}')
+    X = x.reshape(len(y), -1)
+    def rho(i):                                                                 # (..., M) -> (..., L)
+        a, b = rankdata(X[i], axis=-2), rankdata(y[i], axis=-1)[..., None]
+        a, b = a - a.mean(-2, keepdims=True), b - b.mean(-2, keepdims=True)
+        return (a*b).sum(-2)/np.sqrt((a*a).sum(-2)*(b*b).sum(-2) + 1e-300)
+    draws = rho(np.random.default_rng(seed).integers(0, len(y), (boot, len(y))))
+    out = np.stack([rho(np.arange(len(y))), *np.quantile(draws, [.025, .975], axis=0)], 1)   # (L, 3)
+    return out[0] if x.ndim == 1 else out
