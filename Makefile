@@ -14,7 +14,7 @@ STAMP := .venv/.stamp-$(firstword $(shell printf '%s' '$(CURDIR)' | cksum))
 chapter check docs test test-notebooks test-pytest: export OMP_NUM_THREADS := 1
 chapter check docs test test-notebooks test-pytest: export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup lab chapter check test test-notebooks test-pytest test-cuda docs export clean distclean
+.PHONY: help setup lab chapter check test test-notebooks test-pytest test-cuda benchmark docs export clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -54,6 +54,9 @@ test-cuda: $(STAMP)  ## the cells and tests that need a GPU
 	@$(PY) -c "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 'courselib: torch sees no NVIDIA GPU here (a CPU build, or no driver)')"
 	@$(PY) tools/test_notebooks.py --jobs 1 --flags cuda --containing cuda
 	$(PY) -m pytest tests/ -m cuda $(PYTEST_ARGS)
+
+benchmark: $(STAMP)  ## the estimators against what one would otherwise call, in one run
+	@$(PY) tools/benchmark.py
 
 docs: $(STAMP)  ## the documentation site, into _docs/
 	$(PY) tools/site/build.py

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+import benchmark
 from course import ROOT, Notebook
 from courselib.data import ASSETS
 from courselib.information import bench
@@ -118,3 +119,9 @@ def test_stored_runs_are_those_the_chapter_describes():
     assert np.isfinite(P).all() and P.min() >= 0 and P[..., 0].max() <= 12.01 and P[..., 1].max() <= .99
     assert (np.diff(P[0, :, :4, ..., 0], axis=1) > -.5).all()             # tanh: more bins, more bits (80 is no refinement of 30, hence the slack)
     assert re.search(r'#\| slow', '\n'.join(c.source for c in nb.code))   # and the cell that made them is there
+
+
+@pytest.mark.parametrize('case', benchmark.cases(), ids=lambda c: '-'.join(c[:3]).replace(' ', '_'))
+def test_estimators_give_what_the_usual_tools_give(case):
+    *_, ours, theirs = case
+    assert np.allclose(ours(), theirs(), atol=1e-9)

@@ -9,11 +9,10 @@ __all__ = ['FLOOR', 'NOISE', 'pairwise_lse', 'ebab_edges', 'ebab_codes', 'ebab_m
 # %% ../../nbs/01_information/02_adaptive_mi.ipynb #d1a2b4bc
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 from ..kernels import cdiv, dispatch, jit, next_power_of_2, tl
 from ..models import StackedMLP
-from .bench import HIDDEN, H_disc, Run, codes, fan_in_init, mi_disc, pairwise_lse as lse_reference, szt_task, train_many
+from .bench import HIDDEN, H_disc, Run, codes, fan_in_init, mi_disc, pairwise_lse as lse_reference, spearman, szt_task, train_many
 from .information_plane import binned
 
 # %% ../../nbs/01_information/02_adaptive_mi.ipynb #626ed53f
@@ -145,10 +144,4 @@ def corr_with_gen(scores: np.ndarray,   # (M, L) compression of M nets, layer by
                   seed: int=0
                  ) -> np.ndarray:       # (L, 3) Spearman correlation, ends of its 95 % bootstrap interval
     "Does a layer that compresses more belong to a net that generalises better?"
-    scores, acc = np.asarray(scores, float), np.asarray(acc, float)
-    def rho(i):                                                           # (..., M) -> (..., L)
-        x, y = rankdata(scores[i], axis=-2), rankdata(acc[i], axis=-1)[..., None]
-        x, y = x - x.mean(-2, keepdims=True), y - y.mean(-2, keepdims=True)
-        return (x*y).sum(-2)/np.sqrt((x*x).sum(-2)*(y*y).sum(-2) + 1e-300)
-    draws = rho(np.random.default_rng(seed).integers(0, len(acc), (boot, len(acc))))
-    return np.stack([rho(np.arange(len(acc))), *np.quantile(draws, [.025, .975], axis=0)], 1)
+    return spearman(scores, acc, boot, seed)
