@@ -13,7 +13,7 @@ from course import ROOT, Notebook, paths
 NOTEBOOKS = [Notebook(p) for p in paths()]
 
 
-def label(nb): return nb.slug if nb.kind in ('chapter', 'core') else f'{nb.part}.bench' if nb.kind == 'bench' else nb.name
+def label(nb): return nb.slug if nb.kind in ('chapter', 'core') else f'{nb.part}.{nb.kind}' if nb.kind in ('bench', 'overview') else nb.name
 
 
 # ---- the contract -----------------------------------------------------------------------------------------------------

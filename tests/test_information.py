@@ -121,7 +121,7 @@ def test_stored_runs_are_those_the_chapter_describes():
     assert re.search(r'#\| slow', '\n'.join(c.source for c in nb.code))   # and the cell that made them is there
 
 
-@pytest.mark.parametrize('case', benchmark.cases(), ids=lambda c: '-'.join(c[:3]).replace(' ', '_'))
+@pytest.mark.parametrize('case', list(benchmark.cases()), ids=lambda c: '-'.join(c[:3]).replace(' ', '_'))
 def test_estimators_give_what_the_usual_tools_give(case):
     *_, ours, theirs = case
     assert np.allclose(ours(), theirs(), atol=1e-9)

@@ -13,20 +13,20 @@ HEADINGS = ['The idea', 'The method', 'Check it', 'Does it hold?', 'Explore', 'O
 OPTIONAL = {'On the GPU'}
 LEVELS = ('intro', 'core', 'advanced')
 SECONDS, BYTES, WORDS, SEEDS = 20, 300_000, (500, 1200), 3
-CELL_LINES = dict(chapter=40, bench=40, core=60)
-MODULE_LINES = dict(chapter=300, bench=700, core=1200)
+CELL_LINES = dict(chapter=40, bench=40, overview=40, core=60)
+MODULE_LINES = dict(chapter=300, bench=700, overview=300, core=1200)
 
 RULES = {}   # name -> (function, kinds of notebook it is for)
 
 
 def rule(*kinds):
-    "Register a rule for notebooks of these kinds: chapter, bench, core, index."
+    "Register a rule for notebooks of these kinds: chapter, bench, overview, core, index."
     def add(fn): RULES[fn.__name__] = (fn, kinds); return fn
     return add
 
 
-ALL = ('chapter', 'bench', 'core', 'index')
-MODULES = ('chapter', 'bench', 'core')
+ALL = ('chapter', 'bench', 'overview', 'core', 'index')
+MODULES = ('chapter', 'bench', 'overview', 'core')
 
 
 # ---- reading code -----------------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def star_imports(nb):
 
 @rule(*MODULES)
 def dependencies(nb):
-    "core <- bench <- chapters of a part; other chapters only as `needs` says; no other part's bench."
+    "core <- bench <- chapters of a part <- its overview; other chapters only as `needs` says; no other part's bench."
     out, parts = [], {p.name.split('_', 1)[1] for p in (nb.root/'nbs').iterdir() if p.is_dir() and re.match(r'(?!00)\d\d_', p.name)}
     for n in nb.needs:
         if not (nb.root/'courselib'/(n.replace('.', '/') + '.py')).is_file(): out.append(f"needs '{n}': there is no module courselib.{n}")
@@ -306,7 +306,7 @@ def dependencies(nb):
             elif mod is None or f'{part}.{mod}' == nb.module: continue
             elif mod == 'bench' and part != nb.part: out.append(f"{at(c)} imports {name}: another part's bench; what two parts need moves to core")
             elif nb.kind == 'bench' and mod != 'bench': out.append(f'{at(c)} imports {name}: a bench does not build on chapters')
-            elif nb.kind == 'chapter' and f'{part}.{mod}' not in nb.needs: out.append(f"{at(c)} imports courselib.{part}.{mod}, which is not under 'needs'")
+            elif nb.kind in ('chapter', 'overview') and f'{part}.{mod}' not in nb.needs: out.append(f"{at(c)} imports courselib.{part}.{mod}, which is not under 'needs'")
     return list(dict.fromkeys(out))
 
 
@@ -370,7 +370,7 @@ def seeds(nb):
     return [f"claim '{r.get('id')}' rests on {r.get('n')} seeds; expected {SEEDS} or more" for r in nb.claims if not isinstance(r.get('n'), int) or r['n'] < SEEDS]
 
 
-@rule('chapter', 'bench')
+@rule('chapter', 'bench', 'overview')
 def measured(nb):
     "What a claim measures comes from an experiment, not from the page."
     values, out = {}, []
@@ -481,7 +481,7 @@ KNOWN = {'default_exp', 'export', 'exports', 'exporti', 'hide', 'hide_input', 'h
          'slow', 'cuda', 'label:', 'fig-cap:'}
 
 
-@rule('chapter', 'bench', 'core')
+@rule('chapter', 'bench', 'overview', 'core')
 def flags(nb):
     "Only known flags; nothing that a reader relies on is kept from CI."
     out = []
@@ -496,7 +496,7 @@ def flags(nb):
 NETWORK = ('requests', 'urllib', 'urllib3', 'httpx', 'http', 'aiohttp', 'socket', 'ftplib', 'pooch', 'huggingface_hub', 'datasets', 'torch.hub', 'wget', 'gdown')
 
 
-@rule('chapter', 'bench', 'core', 'index')
+@rule('chapter', 'bench', 'overview', 'core', 'index')
 def network(nb):
     "No network: no client imported, no address in code, no download command. (`data` holds the course's one downloader.)"
     if nb.name == 'core/data': return []
@@ -510,7 +510,7 @@ def network(nb):
     return list(dict.fromkeys(out))
 
 
-@rule('chapter', 'bench', 'index')
+@rule('chapter', 'bench', 'overview', 'index')
 def environment(nb):
     "What the reader runs is what CI runs: no look at the environment."
     out = []

@@ -48,7 +48,7 @@ class Notebook:
         self.rel = self.path.relative_to(self.root/'nbs').as_posix()
         folder = self.path.parent.name if self.path.parent != self.root/'nbs' else ''
         self.part, self.slug, self.folder = strip_number(folder), strip_number(self.path.stem), folder
-        self.kind = ('index' if not folder else 'core' if self.part == 'core' else 'bench' if self.slug == 'bench' else 'chapter')
+        self.kind = ('index' if not folder else 'core' if self.part == 'core' else self.slug if self.slug in ('bench', 'overview') else 'chapter')
         self.name = f'{self.part}/{self.slug}' if folder else self.slug
         self.module = self.slug if self.part == 'core' else f'{self.part}.{self.slug}'   # what `default_exp` should say
 

@@ -19,11 +19,13 @@ def table(root: Path) -> str:
     parts = {}
     for p in paths(root):
         nb = Notebook(p, root)
-        if nb.kind in ('chapter', 'bench'): parts.setdefault(nb.folder, []).append(nb)
+        if nb.kind in ('chapter', 'bench', 'overview'): parts.setdefault(nb.folder, []).append(nb)
     out = []
     for folder, nbs in parts.items():
         bench = next((nb for nb in nbs if nb.kind == 'bench'), None)
         intro = f' · [bench]({bench.rel}): {bench.front["description"].rstrip(".")}' if bench and 'description' in bench.front else ''
+        last = next((nb for nb in nbs if nb.kind == 'overview'), None)
+        if last: intro += f' · [overview]({last.rel}): {last.front.get("description", "").rstrip(".")}'
         out.append(f'**{part_title(folder)}**{intro}\n')
         rows = [nb for nb in nbs if nb.kind == 'chapter']
         if not rows: out.append('No chapters yet.\n'); continue

@@ -102,11 +102,12 @@ def course(records: list[dict], say) -> dict:
     for d, ns in needs.items():
         for n in ns: after[n].append(d)
     parts, folders = [], [f'{n}_{s}' for n, s, *_ in PARTS]
-    for f in sorted({r['folder'] for r in records if r['kind'] in ('chapter', 'bench')}, key=lambda f: (f not in folders, f)):
+    for f in sorted({r['folder'] for r in records if r['kind'] in ('chapter', 'bench', 'overview')}, key=lambda f: (f not in folders, f)):
         mine = [r for r in records if r['folder'] == f]
-        parts.append(part_of(f) | dict(bench=next((r for r in mine if r['kind'] == 'bench'), None), chapters=[r for r in mine if r['kind'] == 'chapter']))
+        one = lambda kind: next((r for r in mine if r['kind'] == kind), None)
+        parts.append(part_of(f) | dict(bench=one('bench'), overview=one('overview'), chapters=[r for r in mine if r['kind'] == 'chapter']))
     core = [r for r in records if r['kind'] == 'core']
-    order = [r['docname'] for r in core], [r['docname'] for p in parts for r in [p['bench'], *p['chapters']] if r]
+    order = [r['docname'] for r in core], [r['docname'] for p in parts for r in in_part(p)]
     near = {}
     for seq in order:
         for a, b in zip(seq, seq[1:]): near.setdefault(a, {})['next'] = b; near.setdefault(b, {})['prev'] = a
@@ -140,10 +141,24 @@ def contributing() -> str | None:
     return '---\norphan: true\n---\n' + src.read_text() if src.exists() else None
 
 
+def overview(p: dict, proc: Path) -> tuple[str, str]:
+    "What the overview of a part says up to its table of methods, and the table."
+    if not p['overview']: return '', ''
+    words, open_ = [], False
+    for c in json.loads(target(proc, p['overview']['docname']).read_text())['cells']:
+        text = ''.join(c['source'])
+        html = ''.join(''.join(o.get('data', {}).get('text/html', '')) for o in c.get('outputs', []))
+        if 'class="cl-methods"' in html: return '\n\n'.join(words), html
+        if c['cell_type'] == 'markdown' and text.startswith('## '): open_ = True
+        if open_ and c['cell_type'] == 'markdown': words.append(text)
+        if '## All methods on one bench' in text: open_ = False
+    return '\n\n'.join(words), ''
+
+
 def generate(site: dict, docs: list[dict], proc: Path) -> set[str]:
     "Write every page that is not a notebook; returns all page names of the site."
     made = {}
-    for p in site['parts']: made[f'{p["slug"]}/index.md'] = pages.part_page(p)
+    for p in site['parts']: made[f'{p["slug"]}/index.md'] = pages.part_page(p, overview(p, proc), site['needs'])
     if site['core']: made['core/index.md'] = pages.library_page(site['core'])
     made['claims.md'] = pages.claims_page(site['claims'])
     made['map.md'] = pages.map_page(site['parts'], site['needs'], site['by'])
@@ -174,7 +189,7 @@ def prune(proc: Path, docs: Path, names: set[str]):
 def label(part: dict | None) -> dict | None: return part and {k: part[k] for k in ('num', 'slug', 'title')}
 
 
-def in_part(p: dict) -> list[dict]: return [r for r in (p['bench'], *p['chapters']) if r]
+def in_part(p: dict) -> list[dict]: return [r for r in (p['bench'], *p['chapters'], p['overview']) if r]
 
 
 def frames(site: dict, docs: list[dict]) -> dict:

@@ -126,12 +126,12 @@ def context(app, pagename, templatename, context, doctree):
     rel = lambda d: dict(link=f'{up}{d["doc"]}.html', title=escape(d['title']))
     context['prev'], context['next'] = (rel(f[k]) if f.get(k) else None for k in ('prev', 'next'))
     kind, part, parents = f.get('kind'), f.get('part'), []
-    if part and kind in ('chapter', 'bench'): parents = [dict(link=f'{up}{part["slug"]}/index.html', title=part['title'])]
+    if part and kind in ('chapter', 'bench', 'overview'): parents = [dict(link=f'{up}{part["slug"]}/index.html', title=part['title'])]
     elif kind == 'core' and pagename != 'core/index': parents = [dict(link='index.html', title='The library')]
     elif kind == 'api' and pagename != 'api/index': parents = [dict(link='index.html', title='API reference')]
     context['parents'] = parents
     body = context.get('body')
-    if body and kind in ('chapter', 'bench', 'core', 'page') and 'description' in f:
+    if body and kind in ('chapter', 'bench', 'overview', 'core', 'page') and 'description' in f:
         body = body.replace('<!-- rows -->', rows(f, up), 1)
         body = link_names(body, f, up, pagename)
     if body: context['body'] = body

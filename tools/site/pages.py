@@ -86,12 +86,24 @@ def hero(home, intro, picture, parts, claims, library):
 
 # ---- parts ------------------------------------------------------------------------------------------------------------
 
-def part_page(p):
-    "Chapters of one part, its bench first."
-    bench = p['bench']
+def linked(kind, record):
+    "A wide link to the bench or the overview of a part."
+    if not record: return ''
+    says = dict(bench='the bench of this part: the data, the baselines and the measures that its chapters share', overview=record['description'])[kind]
+    return f'<p class="cl-benchlink"><a href="{kind}.html"><strong>{inline(record["title"])}</strong><span>{inline(says)}</span></a></p>'
+
+
+def part_page(p, overview=('', ''), needs=None):
+    "Chapters of one part, its bench first; with an overview, what it says, its table, and what rests on what."
+    bench, (words, table) = p['bench'], overview
     about = f'<p class="cl-lead">{inline(bench["description"] if bench and bench["description"] else p["line"])}</p>'
-    lead = f'<p class="cl-benchlink"><a href="bench.html"><strong>{inline(bench["title"])}</strong><span>the bench of this part: the data, the baselines and the measures that its chapters share</span></a></p>' if bench else ''
-    return md(p['title'], raw(about + lead + f'<ul class="cl-cards">{"".join(card(c, "../") for c in p["chapters"])}</ul>'))
+    cards = raw((about + linked('bench', bench) if not words else linked('bench', bench)) + f'<ul class="cl-cards">{"".join(card(c, "../") for c in p["chapters"])}</ul>')
+    if not words: return md(p['title'], cards)
+    inside = [dict(p, chapters=([bench] if bench else []) + p['chapters'])]
+    arrows = {c['docname']: [n for n in (needs or {}).get(c['docname'], []) if n.split('/')[0] == p['slug']] for c in p['chapters']}
+    picture = coursemap.svg(inside, arrows, lambda d: f'../{d}.html')
+    return md(p['title'], raw(about), words, raw(table + linked('overview', p['overview'])), '## Chapters', cards, '## What rests on what',
+              raw(f'<p>A line leads from a chapter to one that builds on it; every chapter also needs the bench. <a href="../map.html">The whole course</a></p><div class="cl-mapwrap" tabindex="0" role="region" aria-label="Map of this part, scrolls sideways">{picture}</div>'), toc=True)
 
 
 def library_page(core):
