@@ -7,6 +7,7 @@ __all__ = ['BITS', 'Prior', 'noisy', 'integers', 'rate_distortion', 'stage1', 'r
            'rans_decode', 'code_table', 'compress', 'decompress']
 
 # %% ../../nbs/01_information/10_entropic_student.ipynb #9dc07cd5
+import math
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -1,0 +1,37 @@
+"""An exported module stands alone: every name that it uses, it also binds (a notebook may have imported it in a cell that is not exported)."""
+import builtins, symtable
+
+import pytest
+
+from course import ROOT
+
+MODULES = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT/'courselib').rglob('*.py') if p.name != '_modidx.py')
+
+
+def unbound(code: str, name: str='module') -> set[str]:
+    "Names that are looked up in the module or among the builtins, and are in neither."
+    bound, used = set(), set()
+    def walk(table, top):
+        for s in table.get_symbols():
+            own = s.is_assigned() or s.is_imported() or s.is_namespace()
+            if own and (top or s.is_declared_global()): bound.add(s.get_name())
+            if s.is_referenced() and (s.is_global() or top and not own): used.add(s.get_name())
+        for t in table.get_children(): walk(t, False)
+    walk(symtable.symtable(code, name, 'exec'), True)
+    return {n for n in used - bound if not hasattr(builtins, n) and not (n.startswith('__') and n.endswith('__'))}
+
+
+@pytest.mark.parametrize('code, names', [
+    ('import math\ndef f(x): return math.log(x)', set()),
+    ('def f(x): return math.log(x)', {'math'}),
+    ('def f(x):\n    import math\n    return [math.log(v) for v in x]', set()),
+    ('class A:\n    n = 3\n    def f(self): return n', {'n'}),
+    ('def f():\n    global g\n    g = 1\ndef h(): return g', set()),
+    ('try: import a\nexcept ImportError: a = None\nx = lambda v, w=b: a(v, w)', {'b'}),
+    ('def f(x: Tensor) -> int: return len(x)', {'Tensor'}),
+])
+def test_the_check_itself(code, names): assert unbound(code) == names
+
+
+@pytest.mark.parametrize('path', MODULES)
+def test_module_binds_its_names(path): assert not unbound((ROOT/path).read_text(encoding='utf-8'), path)
