@@ -95,7 +95,7 @@ def complexity(z: Tensor,            # (N, M) features
     "$K(z)$: 0 for a feature that the first layer holds, near 1 for one that only the last does."
     return missing(readout(z, layers, n_fit), unit)
 
-# %% ../../nbs/01_information/15_feature_complexity.ipynb #a48a0d43
+# %% ../../nbs/01_information/15_feature_complexity.ipynb #78e66ffe
 def importance(z: Tensor,     # (N, M) features
                D: Tensor,     # (d, M) atoms
                W: Tensor,     # (K, d) rows of the head
@@ -117,7 +117,7 @@ def crossing(r2: Tensor,      # (C, M)
              steps,           # (C,)
              level: float=.5
             ) -> Tensor:      # (M,) steps
-    "First step at which a curve reaches `level`, with straight lines in log(1 + step) between checkpoints."
+    "First step at which a curve reaches `level`, by straight lines in log(1 + step) between checkpoints."
     t = torch.tensor(steps, dtype=r2.dtype).log1p()
     i = (r2 >= level).int().argmax(0)
     j, m = (i - 1).clamp(min=0), torch.arange(r2.shape[1])
