@@ -400,17 +400,21 @@ def _plain(x) -> str:
     words = lambda v: f'{v:.4g}' if isinstance(v, float) else str(v)
     return ', '.join(f'{k} {words(v)}' for k, v in x.items()) if isinstance(x, dict) else str(x)
 
-def _count(q:Quantity) -> str:
+def _over(text:str, over:str) -> str:
+    "A rule in words, where its numbers are one a `state` or a `set` and not one a seed."
+    return text if over == 'seeds' else re.sub(r'\bseed\b', over[:-1], re.sub(r'\bseeds\b', over, text))
+
+def _count(q:Quantity, over:str='seeds') -> str:
     "'5 seeds, 1 failed'"
-    return f'{q.n} {"seeds" if len(q.values) > 1 else "points"}' + (f', {q.failed} failed' if q.failed else '')
+    return f'{q.n} {over if len(q.values) > 1 else "points"}' + (f', {q.failed} failed' if q.failed else '')
 
 # %% ../nbs/00_core/06_claims.ipynb #6761c9f4
-def _part(name:str, rule:str, verdict:str, rows:list, unit:str) -> str:
+def _part(name:str, rule:str, verdict:str, rows:list, unit:str, over:str='seeds') -> str:
     "The rule and the measured rows of one part."
     head = f'<b>{_CHIP[verdict][2]} {verdict}: {html.escape(name)}.</b> ' if name else _soft('rule: ')
-    row = lambda q: f'{html.escape(q.name)} <b>{_numbers(q)}</b> {_soft(f"{unit} ({_count(q)})")}'
+    row = lambda q: f'{html.escape(q.name)} <b>{_numbers(q)}</b> {_soft(f"{unit} ({_count(q, over)})")}'
     lines = [_div('margin:3px 0', picture, _div(_ROW, row(q))) for q, picture in rows]
-    return _div(f'margin:{"7px" if name else "2px"} 0 2px 0', head, html.escape(rule)) + ''.join(lines)
+    return _div(f'margin:{"7px" if name else "2px"} 0 2px 0', head, html.escape(_over(rule, over))) + ''.join(lines)
 
 _EXTRAS = {'means': 'means', 'paper': 'the paper', 'note': 'note', 'detail': 'detail'}      # record key -> what the card calls it
 
@@ -422,16 +426,16 @@ def _card(record:dict, groups:list) -> str:
     return _div(f'border-left:5px solid {back};padding:6px 0 6px 14px;margin:8px 0;max-width:760px;line-height:1.45',
                 _div('margin:0 0 4px 0', f'<span style="{chip}">{sign} {record["verdict"]}</span>', tag),
                 _div('margin:2px 0;font-weight:bold', html.escape(record['says'])),
-                *(_part(*g, record['unit']) for g in groups),
+                *(_part(*g, record['unit'], record.get('over', 'seeds')) for g in groups),
                 *(_div('margin:2px 0', _soft(f'{head}: '), html.escape(_plain(record[k]))) for k, head in _EXTRAS.items() if record[k]))
 
 def _text(record:dict, groups:list) -> str:
     "The card as plain text."
-    words = lambda *parts: ' '.join(p for p in parts if p)
+    words, over = lambda *parts: ' '.join(p for p in parts if p), record.get('over', 'seeds')
     lines = [f"{'ablation' if record['ablation'] else 'claim'} {record['id']}: {record['verdict']}", f"  {record['says']}"]
     for name, rule, verdict, rows in groups:
-        lines.append(f'  {f"{name}: {verdict}; " if name else ""}rule: {rule}')
-        lines += ['    ' + words(q.name, _numbers(q), record['unit'], f'({_count(q)})') for q, _ in rows]
+        lines.append(f'  {f"{name}: {verdict}; " if name else ""}rule: {_over(rule, over)}')
+        lines += ['    ' + words(q.name, _numbers(q), record['unit'], f'({_count(q, over)})') for q, _ in rows]
     return '\n'.join(lines + [f'  {head}: {_plain(record[k])}' for k, head in _EXTRAS.items() if record[k]])
 
 # %% ../nbs/00_core/06_claims.ipynb #7224b219
@@ -476,10 +480,11 @@ def _record(c, values, seeds, note, detail) -> dict:
     qs = [_numbers_of(q) for q in c.rule.quantities(values)]
     many = dict(values={q['name']: q['values'] for q in qs}, n=min(q['n'] for q in qs), mean=None, lo=None, hi=None)
     one = qs[0] if len(qs) == 1 else many
-    record = dict(id=c.id, says=c.says, rule=c.rule.text, unit=c.unit, paper=c.paper, ablation=c.ablation,
+    parts = [p | dict(rule=_over(p['rule'], c.over)) for p in _parts(c.rule, values)] if isinstance(c.rule, AllOf) else []
+    record = dict(id=c.id, says=c.says, rule=_over(c.rule.text, c.over), unit=c.unit, paper=c.paper, ablation=c.ablation,
                   **{k: one[k] for k in ('values', 'n', 'mean', 'lo', 'hi')}, verdict=c.rule.decide(values), note=note,
                   detail=detail, seeds=None if seeds is None else [int(s) for s in seeds], means=_means(values, qs), quantities=qs,
-                  parts=_parts(c.rule, values) if isinstance(c.rule, AllOf) else [])
+                  parts=parts, **({} if c.over == 'seeds' else dict(over=c.over)))
     return json.loads(json.dumps(record, default=lambda o: o.tolist() if hasattr(o, 'tolist') else str(o)))
 
 # %% ../nbs/00_core/06_claims.ipynb #29694361
@@ -507,6 +512,7 @@ class Claim:
     ablation:bool=False
     nan:str='raise'
     min_seeds:int=3
+    over:str='seeds'
     _result:dict=field(default_factory=dict, init=False)    # filled once, by measure
 
     def measure(
@@ -544,7 +550,7 @@ class Claim:
         return next(iter(found.values())) if len(found) == 1 else found
 
     def __repr__(self):
-        return self._result.get('text', f'claim {self.id}: not measured yet\n  {self.says}\n  rule: {self.rule.text}')
+        return self._result.get('text', f'claim {self.id}: not measured yet\n  {self.says}\n  rule: {_over(self.rule.text, self.over)}')
 
 # %% ../nbs/00_core/06_claims.ipynb #7ec45b58
 _declared = {}      # id -> the latest Claim of this session
@@ -559,6 +565,7 @@ def claim(
     ablation:bool=False,    # marks the ablation of a chapter
     nan:str='raise',        # 'raise' on NaN, or 'report' it as failed seeds
     min_seeds:int=3,        # refuse fewer seeds; 3 or more
+    over:str='seeds',       # what the numbers are, one each: 'seeds', or another plural such as 'states' or 'sets'
 ) -> Claim:                 # to be measured once, below the experiment
     "State a claim before its experiment."
     where = f"claim '{id}'"
@@ -568,7 +575,8 @@ def claim(
     if not isinstance(rule, Rule): raise ValueError(f'{where}: expected a rule such as above(.1), got {rule!r}')
     if nan not in ('raise', 'report'): raise ValueError(f"{where}: nan is 'raise' or 'report', got {nan!r}")
     if min_seeds < 3: raise ValueError(f'{where}: min_seeds is 3 or more, got {min_seeds}')
-    _declared[id] = c = Claim(id, says.strip(), rule, unit or '', paper, bool(ablation), nan, int(min_seeds))
+    if not re.fullmatch(r'\w[\w ]*s', over): raise ValueError(f"{where}: over is a plural such as 'seeds' or 'states', got {over!r}")
+    _declared[id] = c = Claim(id, says.strip(), rule, unit or '', paper, bool(ablation), nan, int(min_seeds), over)
     return c
 
 # %% ../nbs/00_core/06_claims.ipynb #662f5401
