@@ -248,7 +248,7 @@ def best_for(hits: Tensor,           # (M, S) joint counts of M candidates and S
     precision, recall = hits/fires.clamp(min=1)[:, None], hits/has.clamp(min=1)
     return torch.where(recall >= floor, precision, recall - 2).argmax(0)
 
-# %% ../../nbs/01_information/12_codebook_features.ipynb #62dd7738
+# %% ../../nbs/01_information/12_codebook_features.ipynb #6d509754
 def intervene(m: CodebookGPT,        # the model
               idx: Tensor,           # (B, T) tokens
               codes: dict,           # book number -> (B,) codes
@@ -262,16 +262,15 @@ def intervene(m: CodebookGPT,        # the model
 @torch.no_grad()
 def steer(m: CodebookGPT,            # the model
           idx: Tensor,               # (B, T) start
-          codes: dict,               # book number -> (B,) codes, forced at the last token of the start
+          codes,                     # book number -> (B,) codes for the last token of the start; or a function of step and tokens so far that gives such a dict
           n: int,                    # tokens to write
-          always: bool=False,        # force them at every later token too
           seed: int=0
          ) -> Tensor:                # (B, T + n)
     "Write on under forced codes."
     gen, T0 = torch.Generator().manual_seed(seed), idx.shape[1]
     force = torch.full((len(m.books), len(idx), T0 + n), -1)
-    for b, c in codes.items(): force[b, :, T0 - 1:T0 + n*always] = c[:, None]
-    for _ in range(n):
+    for i in range(n):
+        for b, c in (codes(i, idx) if callable(codes) else codes if i == 0 else {}).items(): force[b, :, T0 + i - 1] = c
         w = slice(max(0, idx.shape[1] - m.context), idx.shape[1])
         p = m(idx[:, w], force[..., w])[:, -1].softmax(-1)
         idx = torch.cat([idx, torch.multinomial(p, 1, generator=gen)], 1)
