@@ -125,7 +125,7 @@ def bootstrap(terms: Tensor          # (..., N): one row a quantity, the samples
     "Estimates with the covariance that resampling their samples would give."
     return terms.mean(-1), torch.cov(terms)/terms.shape[-1]
 
-# %% ../../nbs/01_information/03_lossy_mi.ipynb #8162c7f4
+# %% ../../nbs/01_information/03_lossy_mi.ipynb #7366a4c7
 class Compressor(nn.Module):
     "An autoencoder: E is `encode`."
     def __init__(self,
@@ -160,7 +160,7 @@ def compressor(X: Tensor,            # (N, ...) pictures
               ) -> Compressor:
     "An autoencoder fitted to pictures."
     set_seed(seed)
-    return Compressor(X[0].numel(), d).fit(X, seed=seed, **kwargs)
+    return Compressor(X[0].numel(), d).to(X.device).fit(X, seed=seed, **kwargs)
 
 def pca(H: Tensor,                   # (N, D)
         d: int                       # components
