@@ -71,7 +71,7 @@ def report(path, nb, seconds, took) -> str:
              + ', '.join(f'cell {i} ({s:.1f} s)' for i, s in slow)]
     for r in records(nb.cells):
         lines.append(f"  {'ablation' if r.get('ablation') else 'claim'} {r.get('id')}: {r.get('verdict')}"
-                     + (f" (mean {r['mean']:.3g}, 95 % {r['lo']:.3g} to {r['hi']:.3g}, {r.get('n')} seeds)" if isinstance(r.get('mean'), (int, float)) else ''))
+                     + (f" (mean {r['mean']:.3g}, 95 % {r['lo']:.3g} to {r['hi']:.3g}, {r.get('n')} {r.get('over', 'seeds')})" if isinstance(r.get('mean'), (int, float)) else ''))
     return '\n'.join(lines)
 
 
