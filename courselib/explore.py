@@ -172,12 +172,14 @@ def _numbers(v, key):
 
 # %% ../nbs/00_core/05_explore.ipynb #5841f86c
 def _encode(arrays, coarse):
-    "Pool of float arrays -> (spec, bytes): 8, 16 or 64 bits a number."
+    "Pool of float arrays -> (spec, bytes): 8 or 16 bits a number, of its logarithm where positive numbers span more than three decades."
     flat = np.concatenate([a.ravel() for a in arrays]) if arrays else np.zeros(0)
     spec = dict(lens=[a.size for a in arrays], shapes=[list(a.shape) for a in arrays])
     ok = flat[np.isfinite(flat)]
     lo, hi = (float(ok.min()), float(ok.max())) if ok.size else (0., 0.)
     whole = bool(ok.size == 0 or (np.all(ok == np.round(ok)) and hi - lo <= 65534))
+    log = bool(not whole and not coarse and lo > 0 and 1e3 < hi/lo < 1e12)
+    if log: flat, lo, hi = np.log(np.where(np.isfinite(flat), flat, np.nan)), math.log(lo), math.log(hi)
     width = 1 if (whole and hi - lo <= 254) or (coarse and not whole) else 2
     top = 255 if width == 1 else 65535
     scale = 1. if whole else (hi - lo)/(top - 1) or 1.
@@ -187,7 +189,7 @@ def _encode(arrays, coarse):
     for s in starts[[n > 0 for n in spec['lens']]] if len(starts) else []: step[s] = code[s]
     step = (step & top).astype('<u2')
     blob = (step & 255).astype(np.uint8).tobytes() + ((step >> 8).astype(np.uint8).tobytes() if width == 2 else b'')
-    return spec | dict(w=width, lo=lo, scale=scale), blob
+    return spec | dict(w=width, lo=lo, scale=scale) | (dict(log=1) if log else {}), blob
 
 # %% ../nbs/00_core/05_explore.ipynb #4610b0ff
 class _Packer:
@@ -261,7 +263,8 @@ def _pool(spec, blob):
     out, top = [], 255 if w == 1 else 65535
     for s, m, shape in zip(np.cumsum([0] + spec['lens']), spec['lens'], spec['shapes']):
         code = np.cumsum(step[s:s+m]) & top
-        out.append(np.where(code == top, np.nan, spec['lo'] + code*spec['scale']).reshape(shape))
+        v = spec['lo'] + code*spec['scale']
+        out.append(np.where(code == top, np.nan, np.exp(v) if spec.get('log') else v).reshape(shape))
     return out
 
 def unpack(

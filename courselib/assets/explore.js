@@ -47,7 +47,8 @@
         const j = spec.at + at + i;
         const step = spec.w === 1 ? blob[j] : blob[j] | (blob[j + n] << 8);
         code = (code + step) & top;
-        a[i] = code === top ? NaN : spec.lo + code * spec.scale;
+        const v = spec.lo + code * spec.scale;
+        a[i] = code === top ? NaN : spec.log ? Math.exp(v) : v;
       }
       out.push(a); at += len;
     }
