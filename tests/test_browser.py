@@ -14,7 +14,7 @@ def alive(nb): return [c for c in nb.code if re.search(r'\bexplore\(', c.source)
 
 
 def chosen() -> list[Notebook]:
-    "LAB_CHAPTERS=all takes every chapter, LAB_CHAPTERS='part/slug ...' these; without it one: the stability gap, or the first with a widget."
+    "LAB_CHAPTERS=all takes every chapter, LAB_CHAPTERS='part/slug ...' these; without it one: the stability gap, or the first with a widget. LAB_SHOTS=folder keeps a picture of each live widget."
     wanted, books = os.environ.get('LAB_CHAPTERS', ''), [nb for nb in map(Notebook, paths()) if nb.kind in ('chapter', 'core') and alive(nb)]
     if wanted == 'all': return [nb for nb in books if nb.kind == 'chapter']
     if wanted: return [nb for nb in books if nb.name in wanted.split()]
@@ -161,6 +161,7 @@ def test_a_chapter_runs_and_its_widget_is_live(lab, nb, record_property):
             await root.wait_for(state='visible')
             control, times = await move(p, root)
             own = int(await root.get_attribute('data-ms'))
+            if os.environ.get('LAB_SHOTS'): await p.screenshot(path=str(Path(os.environ['LAB_SHOTS'])/f'{nb.slug}.png'))
             print(f'\n{nb.name}: ran in {took:.1f} s; slider {control}: {middle(times):.0f} ms (median of {len(times)}, slowest {max(times, default=0):.0f}) from key to picture with a kernel, the last {own} ms by its own clock')
             record_property('live_ms', middle(times))
             assert not watch.outside, watch.outside
