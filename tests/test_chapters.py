@@ -121,6 +121,7 @@ BREAKS = [   # rule, what the message has to say, the broken chapter
     ('explore', 'no explore(...)', lambda: B().put(13, 'print(1)', [said('1\n')])),
     ('explore', 'has no stored output', lambda: B().put(13, outputs=[said('Explorer()')])),
     ('explore', 'what to try', lambda: B().drop(14)),
+    ('live_names', 'reads `size`, which cell 14 binds again', lambda: B().swap(13, "explore(lambda x: x,", "size = 2\ndef grow(x): return size*x\ndef picture(x): return grow(x)\nexplore(picture,").add(14, code('size = 3'))),
     ('alt_text', 'has no alt text', lambda: B().swap(13, "alt='A line', ", '')),
     ('alt_text', 'has no alt text', lambda: B().add(12, code('from courselib.plots import show\nshow(fig)', said('x')))),
     ('exercises', '1 exercises', lambda: B().drop(19, 20)),

@@ -4,7 +4,7 @@
 
 tests/test_chapters.py runs each rule on each notebook, and shows for each rule that a chapter which breaks it is caught.
 """
-import argparse, ast, functools, importlib, io, json, re, sys, tempfile, tokenize
+import argparse, ast, functools, importlib, io, json, re, symtable, sys, tempfile, tokenize
 from pathlib import Path
 
 from course import CLAIM, ROOT, Cell, Notebook, find, paths, records, text
@@ -420,6 +420,32 @@ def explore(nb):
     out = [f'the widget of {at(c)} has no stored output (run `make chapter`)' for c in made if not any('courselib-widget' in text(h) for h in c.mime('text/html'))]
     said = ' '.join(c.source for c in section if c.kind == 'markdown' and c.i > made[0].i)
     return out + ([] if len(said.split()) >= 15 else ["no text after the widget under 'Explore' on what to try and what to notice"])
+
+
+@functools.lru_cache(4096)
+def _names(code: str) -> tuple[set, dict]:
+    "Names that a cell binds, and for each of its functions the names of the notebook that it reads."
+    try: table = symtable.symtable(code, 'cell', 'exec')
+    except SyntaxError: return set(), {}
+    def read(t): return {s.get_name() for s in t.get_symbols() if s.is_global() and s.is_referenced()} | {n for c in t.get_children() for n in read(c)}
+    bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
+    return bound, {t.get_name(): read(t) for t in table.get_children() if t.get_name() in bound}
+
+
+@rule('chapter')
+def live_names(nb):
+    "With a kernel a widget's function runs again when all cells have run: what it reads must still mean the same."
+    code, out = [c for c in nb.code if not c.exported], []
+    for k, c in enumerate(code):
+        known = {f: names for d in code[:k + 1] for f, names in _names(d.code)[1].items()}
+        for call in calls(c, 'explore'):
+            todo, reads = [call.args[0].id] if call.args and isinstance(call.args[0], ast.Name) else [], set()
+            while todo:
+                new = known.get(todo.pop(), set()) - reads
+                reads |= new
+                todo += new
+            out += [f'the function of the widget in {at(c)} reads `{n}`, which {at(d)} binds again' for d in code[k + 1:] for n in sorted(reads & _names(d.code)[0])]
+    return out
 
 
 @rule(*ALL)
