@@ -164,6 +164,11 @@ def test_a_chapter_runs_and_its_widget_is_live(lab, nb, record_property):
             if os.environ.get('LAB_SHOTS'): await p.screenshot(path=str(Path(os.environ['LAB_SHOTS'])/f'{nb.slug}.png'))
             print(f'\n{nb.name}: ran in {took:.1f} s; slider {control}: {middle(times):.0f} ms (median of {len(times)}, slowest {max(times, default=0):.0f}) from key to picture with a kernel, the last {own} ms by its own clock')
             record_property('live_ms', middle(times))
+            for c in alive(nb)[1:]:                                        # the other widgets live as well, and no cell took anything from them
+                await show(p, c.i)
+                more = p.locator(f'{HERE}[data-mode="live"]').first
+                await more.wait_for(state='visible')
+                await move(p, more)
             assert not watch.outside, watch.outside
             bad = [c for c in watch.complaints if 'courselib' in c or c.startswith('error')]
             assert not bad, bad
