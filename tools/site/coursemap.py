@@ -5,12 +5,12 @@ W, BOX, H, GAP, ROW, PAD, LABEL = 1236, 200, 34, 14, 50, 14, 166     # px: width
 COLS = (W - LABEL - PAD) // (BOX + GAP)
 
 
-def place(parts: list[dict]) -> tuple[dict, list, int]:
+def place(parts: list[dict], cols: int=COLS, left: int=LABEL) -> tuple[dict, list, int]:
     "Box corner of each chapter, (part, top, height) of each band, height of the map. `parts`: dicts with title and chapters."
     at, bands, y = {}, [], 8
     for p in parts:
-        rows = max(1, -(-len(p['chapters'])//COLS))
-        for i, c in enumerate(p['chapters']): at[c['docname']] = (LABEL + (i % COLS)*(BOX + GAP), y + PAD + (i//COLS)*ROW)
+        rows = max(1, -(-len(p['chapters'])//cols))
+        for i, c in enumerate(p['chapters']): at[c['docname']] = (left + (i % cols)*(BOX + GAP), y + PAD + (i//cols)*ROW)
         h = rows*ROW + 2*PAD - (ROW - H)
         bands.append((p, y, h)); y += h + 10
     return at, bands, y
@@ -31,13 +31,15 @@ def curve(a, b) -> str:
 def _label(text, n=27): return text if len(text) <= n else text[:n - 1].rstrip(' -:,') + '…'
 
 
-def svg(parts: list[dict], needs: dict[str, list[str]], link) -> str:
-    "The map. `needs`: docname -> docnames; `link(docname)` -> href; chapters are dicts with docname, title, level, kind."
-    at, bands, height = place(parts)
-    o = [f'<svg class="cl-map" viewBox="0 0 {W} {height}" width="{W}" height="{height}" role="group" aria-label="Map of the course: chapters and what they need">']
+def svg(parts: list[dict], needs: dict[str, list[str]], link, cols: int|None=None) -> str:
+    "The map. `needs`: docname -> docnames; `link(docname)` -> href; chapters are dicts with docname, title, level, kind. `cols`: boxes in a row, and no names of parts."
+    at, bands, height = place(parts, cols, PAD) if cols else place(parts)
+    width = PAD*2 + cols*(BOX + GAP) - GAP if cols else W
+    o = [f'<svg class="cl-map" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="group" aria-label="Map of the course: chapters and what they need">']
     for p, y, h in bands:
-        o.append(f'<g class="cl-band"><rect x="0" y="{y}" width="{W}" height="{h}" rx="10"/>'
-                 f'<a href="{escape(link(p["slug"] + "/index"), quote=True)}"><text class="cl-num" x="16" y="{y + PAD + 14}">{p["num"]}</text>')
+        o.append(f'<g class="cl-band"><rect x="0" y="{y}" width="{width}" height="{h}" rx="10"/>')
+        if cols: o.append('</g>'); continue
+        o.append(f'<a href="{escape(link(p["slug"] + "/index"), quote=True)}"><text class="cl-num" x="16" y="{y + PAD + 14}">{p["num"]}</text>')
         words, line, lines = p['title'].split(), '', []
         for w in words:
             if len(line) + len(w) > 12 and line: lines.append(line); line = w

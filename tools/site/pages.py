@@ -101,7 +101,7 @@ def part_page(p, overview=('', ''), needs=None):
     if not words: return md(p['title'], cards)
     inside = [dict(p, chapters=([bench] if bench else []) + p['chapters'])]
     arrows = {c['docname']: [n for n in (needs or {}).get(c['docname'], []) if n.split('/')[0] == p['slug']] for c in p['chapters']}
-    picture = coursemap.svg(inside, arrows, lambda d: f'../{d}.html')
+    picture = coursemap.svg(inside, arrows, lambda d: f'../{d}.html', cols=3)
     return md(p['title'], raw(about), words, raw(table + linked('overview', p['overview'])), '## Chapters', cards, '## What rests on what',
               raw(f'<p>A line leads from a chapter to one that builds on it; every chapter also needs the bench. <a href="../map.html">The whole course</a></p><div class="cl-mapwrap" tabindex="0" role="region" aria-label="Map of this part, scrolls sideways">{picture}</div>'), toc=True)
 
@@ -181,7 +181,7 @@ def claims_page(claims):
         + cell('claim', inline(c['says']) + (' <span class="cl-abl">ablation</span>' if c.get('ablation') else '') + (f'<small>{inline(c["note"])}</small>' if c.get('note') else ''), 'cl-says')
         + cell('rule', rule_text(c), 'cl-rule')
         + cell('measured', measured(c), 'cl-num')
-        + cell('seeds', number(c.get('n')) + (f' <small>{inline(c["over"])}</small>' if c.get('over') else ''), 'cl-num') + cell('paper', f'<span>{inline(str(c.get("paper") or "–"))}</span>', 'cl-paper') + cell('verdict', verdict(c)) + '</tr>'
+        + cell('seeds', number(c.get('n')) + (f' <small class="cl-over">{inline(c["over"])}</small>' if c.get('over') else ''), 'cl-num') + cell('paper', f'<span>{inline(str(c.get("paper") or "–"))}</span>', 'cl-paper') + cell('verdict', verdict(c)) + '</tr>'
         for ch, c in claims)
     head = ''.join(f'<th scope="col">{h}</th>' for h in ('chapter', 'claim', 'rule', 'measured mean [95 % interval]', 'seeds', 'the paper\'s number', 'verdict'))
     note = (f'<p class="cl-lead">What the papers say, what was measured here, and whether it held: {total} claim{"s"*(total != 1)} and {ablations} ablation{"s"*(ablations != 1)}. The rule was written down '
