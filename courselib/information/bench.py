@@ -6,9 +6,9 @@
 __all__ = ['DEGREES', 'HIDDEN', 'SYMBOLS', 'icosahedron', 'harmonic_power', 'rotations', 'SZT', 'szt_task', 'entropy2',
            'image_task', 'regression_task', 'gaussian_pair', 'copula_latents', 'draw_images', 'gaussian_copula_images',
            'codes', 'H_disc', 'mi_disc', 'pairwise_lse', 'knn_logr', 'entropy_kl', 'mi_ksg', 'mine', 'Run',
-           'fan_in_init', 'szt_nets', 'log_steps', 'split_many', 'losses', 'train_many', 'plane', 'compression', 'fall',
-           'dot_sizes', 'add_plane', 'plot_plane', 'DetMLP', 'Dropout', 'VIB', 'VIBMask', 'VQ', 'SplitNet', 'macs',
-           'cost', 'SmallResNet', 'spearman']
+           'fan_in_init', 'szt_nets', 'log_steps', 'split_many', 'losses', 'train_many', 'descend', 'plane',
+           'compression', 'fall', 'dot_sizes', 'add_plane', 'plot_plane', 'DetMLP', 'Dropout', 'VIB', 'VIBMask', 'VQ',
+           'SplitNet', 'macs', 'cost', 'SmallResNet', 'spearman']
 
 # %% ../../nbs/01_information/00_bench.ipynb #ed50f3ff
 import math
@@ -26,7 +26,7 @@ from torch import nn
 from ..data import Data, digits, fashion, noisy_labels
 from ..models import StackedMLP
 from ..plots import PALETTE, axes
-from ..train import Adam, batches, set_seed
+from ..train import Adam, batches, cosine, set_seed
 
 # %% ../../nbs/01_information/00_bench.ipynb #d5a9bc01
 DEGREES = (1, 2, 3, 6)
@@ -460,6 +460,18 @@ def train_many(model: StackedMLP,                # S nets, trained in place
         step()
     done = at[:len(ls)]
     return Run(acts, np.stack(ls, 1), np.stack(accs, 1), done*bs/n, done, idx, y, model, logs)
+
+# %% ../../nbs/01_information/00_bench.ipynb #c3b3ebba
+def descend(loss,          # function (indices of a batch) -> scalar
+            modules: list, # whose parameters learn
+            order: Tensor, # (steps, B) indices
+            lr: float=.003 # at the start; it falls to 0 along a cosine
+           ) -> None:
+    "Adam with a cosine schedule."
+    opt, factor = Adam([p for m in modules for p in m.parameters()], lr=lr), cosine()
+    for i, b in enumerate(order):
+        opt.param_groups[0]['lr'] = lr*factor(i/len(order))
+        opt.zero_grad(); loss(b).backward(); opt.step()
 
 # %% ../../nbs/01_information/00_bench.ipynb #cd3eb083
 def plane(run: Run,                         # with activations

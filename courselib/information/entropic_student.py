@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .bench import SplitNet
-from .bottlefit import descend
+from .bench import SplitNet, descend
 from ..train import kd_loss
 
 # %% ../../nbs/01_information/10_entropic_student.ipynb #9d2e0838

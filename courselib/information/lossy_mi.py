@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from scipy.special import digamma, gammaln
 from torch import Tensor, nn
-from .bench import knn_logr as knn_reference
+from .bench import descend, knn_logr as knn_reference
 from ..kernels import cdiv, dispatch, jit, next_power_of_2, tl
-from ..train import Adam, batches, set_seed
+from ..train import batches, set_seed
 
 # %% ../../nbs/01_information/03_lossy_mi.ipynb #39ab77a6
 @cache
@@ -147,10 +147,7 @@ class Compressor(nn.Module):
            ):
         "Train on squared error; returns itself."
         self.mean.copy_(X.flatten(1).mean(0))
-        opt = Adam(self.parameters(), lr=lr)
-        for s, b in enumerate(batches(len(X), bs, steps, seed)):
-            opt.param_groups[0]['lr'] = lr*(1 + math.cos(math.pi*s/steps))/2
-            ((self(X[b]) - X[b])**2).mean().backward(); opt.step(); opt.zero_grad()
+        descend(lambda b: ((self(X[b]) - X[b])**2).mean(), [self], batches(len(X), bs, steps, seed), lr)
         return self.requires_grad_(False)
 
 def compressor(X: Tensor,            # (N, ...) pictures
