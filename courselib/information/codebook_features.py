@@ -8,7 +8,6 @@ __all__ = ['BOS', 'cos_topk_sum', 'TokFSM', 'tok_fsm', 'tokens', 'cos_topk_ref',
            'js']
 
 # %% ../../nbs/01_information/12_codebook_features.ipynb #2d27dda4
-import math
 from dataclasses import dataclass
 import numpy as np
 import torch

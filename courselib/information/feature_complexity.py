@@ -8,7 +8,6 @@ __all__ = ['LAMBDAS', 'trajectory', 'pooled', 'dictionary', 'linear_r2', 'v_info
 
 # %% ../../nbs/01_information/15_feature_complexity.ipynb #7421a9b0
 import warnings
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

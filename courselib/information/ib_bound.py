@@ -13,7 +13,7 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 from ..models import StackedMLP
-from ..train import batches
+from ..train import SGD, batches
 from .bench import losses
 
 # %% ../../nbs/01_information/04_ib_bound.ipynb #13b9b73e
@@ -117,7 +117,7 @@ def fit_ib(nets: StochasticNets,         # S nets, trained in place
            seed: int=0                   # of batches, noise and directions
           ) -> Tensor:                   # (S, T, dims) snapshots
     "Train by CE + beta KL and keep projected weights of the encoder."
-    opt, gen, kept = torch.optim.SGD(nets.parameters(), lr=lr, momentum=.9), torch.Generator().manual_seed(seed), []
+    opt, gen, kept = SGD(nets.parameters(), lr), torch.Generator().manual_seed(seed), []
     flat = lambda: torch.cat([p.detach().flatten(1) for p in nets.encoder.parameters()], 1)       # (S, P)
     P, d_z = flat().shape[1], nets.head.widths[0]
     R = torch.randn(P, dims, generator=gen).to(x)/P**.5

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from ..data import Data
-from .bench import DetMLP, Dropout, H_disc, VIB, VIBMask, VQ, codes, image_task, macs
+from .bench import DetMLP, Dropout, H_disc, VIB, VIBMask, VQ, image_task, macs
 from .cs_ib import cs_nmi, gram
 from .discrete_key_value import KeyValue, init_keys, learn
 from .entropic_student import Prior, integers, noisy

@@ -64,15 +64,14 @@ def nll(logits: Tensor, # (N, k)
         y: Tensor       # (N,) classes, or (N, k) probabilities
        ) -> float:      # nats
     "Mean negative log-likelihood of labels."
-    logp = logits.double().log_softmax(-1)
-    return -(logp.gather(1, y[:, None]).mean() if y.ndim == 1 else (y*logp).sum(1).mean()).item()
+    return F.cross_entropy(logits.double(), y).item()
 
 def _scaled(logits, y, start, apply): # L-BFGS on a few numbers, with exact gradients
     from scipy.optimize import minimize
-    z, t = logits.detach().double(), y if y.ndim == 2 else F.one_hot(y, logits.shape[1]).double()
+    z = logits.detach().double()
     def f(v):
         v = torch.tensor(v, requires_grad=True)
-        l = -(t*apply(z, v).log_softmax(-1)).sum(1).mean()
+        l = F.cross_entropy(apply(z, v), y)
         l.backward()
         return l.item(), v.grad.numpy()
     return torch.tensor(minimize(f, start, jac=True, method='L-BFGS-B').x)
