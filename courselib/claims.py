@@ -389,20 +389,20 @@ def _rows(rule:Rule, values) -> list:
     scales = [(_range(qs[:n], rule.marks), rule.marks)]*n + [(_range(qs[n:], (0,)), (0,))]*(len(qs) - n)
     return [(q, _picture(q, *scale, marks)) for q, (scale, marks) in zip(qs, scales)]
 
-def _groups(rule:Rule, values, name:str='') -> list:
+def _over(text:str, over:str) -> str:
+    "A rule in words, where its numbers are one a `state` or a `set` and not one a seed."
+    return text if over == 'seeds' else re.sub(r'\bseed\b', over[:-1], re.sub(r'\bseeds\b', over, text))
+
+def _groups(rule:Rule, values, over:str='seeds', name:str='') -> list:
     "(name, rule text, verdict, rows) of every part; one nameless part where the rule is not an `all_of`."
-    if not isinstance(rule, AllOf): return [(name, rule.text, rule.decide(values), _rows(rule, values))]
-    return [g for n, r, v in rule.split(values) for g in _groups(r, v, f'{name}: {n}' if name else n)]
+    if not isinstance(rule, AllOf): return [(name, _over(rule.text, over), rule.decide(values), _rows(rule, values))]
+    return [g for n, r, v in rule.split(values) for g in _groups(r, v, over, f'{name}: {n}' if name else n)]
 
 # %% ../nbs/00_core/06_claims.ipynb #8e957011
 def _plain(x) -> str:
     "A small dict in words."
     words = lambda v: f'{v:.4g}' if isinstance(v, float) else str(v)
     return ', '.join(f'{k} {words(v)}' for k, v in x.items()) if isinstance(x, dict) else str(x)
-
-def _over(text:str, over:str) -> str:
-    "A rule in words, where its numbers are one a `state` or a `set` and not one a seed."
-    return text if over == 'seeds' else re.sub(r'\bseed\b', over[:-1], re.sub(r'\bseeds\b', over, text))
 
 def _count(q:Quantity, over:str='seeds') -> str:
     "'5 seeds, 1 failed'"
@@ -414,7 +414,7 @@ def _part(name:str, rule:str, verdict:str, rows:list, unit:str, over:str='seeds'
     head = f'<b>{_CHIP[verdict][2]} {verdict}: {html.escape(name)}.</b> ' if name else _soft('rule: ')
     row = lambda q: f'{html.escape(q.name)} <b>{_numbers(q)}</b> {_soft(f"{unit} ({_count(q, over)})")}'
     lines = [_div('margin:3px 0', picture, _div(_ROW, row(q))) for q, picture in rows]
-    return _div(f'margin:{"7px" if name else "2px"} 0 2px 0', head, html.escape(_over(rule, over))) + ''.join(lines)
+    return _div(f'margin:{"7px" if name else "2px"} 0 2px 0', head, html.escape(rule)) + ''.join(lines)
 
 _EXTRAS = {'means': 'means', 'paper': 'the paper', 'note': 'note', 'detail': 'detail'}      # record key -> what the card calls it
 
@@ -434,7 +434,7 @@ def _text(record:dict, groups:list) -> str:
     words, over = lambda *parts: ' '.join(p for p in parts if p), record.get('over', 'seeds')
     lines = [f"{'ablation' if record['ablation'] else 'claim'} {record['id']}: {record['verdict']}", f"  {record['says']}"]
     for name, rule, verdict, rows in groups:
-        lines.append(f'  {f"{name}: {verdict}; " if name else ""}rule: {_over(rule, over)}')
+        lines.append(f'  {f"{name}: {verdict}; " if name else ""}rule: {rule}')
         lines += ['    ' + words(q.name, _numbers(q), record['unit'], f'({_count(q, over)})') for q, _ in rows]
     return '\n'.join(lines + [f'  {head}: {_plain(record[k])}' for k, head in _EXTRAS.items() if record[k]])
 
@@ -448,10 +448,10 @@ def _numbers_of(q:Quantity) -> dict:
     return dict(name=q.name, values=[_round(v) for v in q.values], n=q.n,
                 mean=_round(q.mean), lo=_round(q.lo), hi=_round(q.hi))
 
-def _parts(rule:Rule, values, name:str='') -> list:
+def _parts(rule:Rule, values, over:str='seeds', name:str='') -> list:
     "Name, rule, verdict and quantities of each part of an `all_of`."
-    if isinstance(rule, AllOf): return [p for n, r, v in rule.split(values) for p in _parts(r, v, f'{name}: {n}' if name else n)]
-    return [dict(name=name, rule=rule.text, verdict=rule.decide(values), quantities=[_numbers_of(q) for q in rule.quantities(values)])]
+    if isinstance(rule, AllOf): return [p for n, r, v in rule.split(values) for p in _parts(r, v, over, f'{name}: {n}' if name else n)]
+    return [dict(name=name, rule=_over(rule.text, over), verdict=rule.decide(values), quantities=[_numbers_of(q) for q in rule.quantities(values)])]
 
 # %% ../nbs/00_core/06_claims.ipynb #40ff9cf8
 def _check_seeds(c, quantities:list, seeds):
@@ -480,11 +480,10 @@ def _record(c, values, seeds, note, detail) -> dict:
     qs = [_numbers_of(q) for q in c.rule.quantities(values)]
     many = dict(values={q['name']: q['values'] for q in qs}, n=min(q['n'] for q in qs), mean=None, lo=None, hi=None)
     one = qs[0] if len(qs) == 1 else many
-    parts = [p | dict(rule=_over(p['rule'], c.over)) for p in _parts(c.rule, values)] if isinstance(c.rule, AllOf) else []
     record = dict(id=c.id, says=c.says, rule=_over(c.rule.text, c.over), unit=c.unit, paper=c.paper, ablation=c.ablation,
                   **{k: one[k] for k in ('values', 'n', 'mean', 'lo', 'hi')}, verdict=c.rule.decide(values), note=note,
                   detail=detail, seeds=None if seeds is None else [int(s) for s in seeds], means=_means(values, qs), quantities=qs,
-                  parts=parts, **({} if c.over == 'seeds' else dict(over=c.over)))
+                  parts=_parts(c.rule, values, c.over) if isinstance(c.rule, AllOf) else [], **({} if c.over == 'seeds' else dict(over=c.over)))
     return json.loads(json.dumps(record, default=lambda o: o.tolist() if hasattr(o, 'tolist') else str(o)))
 
 # %% ../nbs/00_core/06_claims.ipynb #29694361
@@ -524,7 +523,7 @@ class Claim:
     ):
         "Decide by the rule, show the card and leave the record in the notebook. Once: other numbers later are a ValueError."
         _check_seeds(self, self.rule.quantities(values), seeds)
-        record, groups = _record(self, values, seeds, note, detail), _groups(self.rule, values)
+        record, groups = _record(self, values, seeds, note, detail), _groups(self.rule, values, self.over)
         if self._result and self.record['quantities'] != record['quantities']:
             raise ValueError(f"claim '{self.id}' was measured already, with other numbers, and a claim is measured once; "
                              'to start over, run the cell that declares it again')
