@@ -1,24 +1,18 @@
 """An exported module stands alone: every name that it uses, it also binds (a notebook may have imported it in a cell that is not exported)."""
-import builtins, symtable
+import builtins
 
 import pytest
 
+from contract import scopes
 from course import ROOT
 
 MODULES = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT/'courselib').rglob('*.py') if p.name != '_modidx.py')
 
 
-def unbound(code: str, name: str='module') -> set[str]:
+def unbound(code: str) -> set[str]:
     "Names that are looked up in the module or among the builtins, and are in neither."
-    bound, used = set(), set()
-    def walk(table, top):
-        for s in table.get_symbols():
-            own = s.is_assigned() or s.is_imported() or s.is_namespace()
-            if own and (top or s.is_declared_global()): bound.add(s.get_name())
-            if s.is_referenced() and (s.is_global() or top and not own): used.add(s.get_name())
-        for t in table.get_children(): walk(t, False)
-    walk(symtable.symtable(code, name, 'exec'), True)
-    return {n for n in used - bound if not hasattr(builtins, n) and not (n.startswith('__') and n.endswith('__'))}
+    bound, reads = scopes(code)
+    return {n for n in set().union(*reads.values()) - bound if not hasattr(builtins, n) and not (n.startswith('__') and n.endswith('__'))}
 
 
 @pytest.mark.parametrize('code, names', [
@@ -34,4 +28,4 @@ def test_the_check_itself(code, names): assert unbound(code) == names
 
 
 @pytest.mark.parametrize('path', MODULES)
-def test_module_binds_its_names(path): assert not unbound((ROOT/path).read_text(encoding='utf-8'), path)
+def test_module_binds_its_names(path): assert not unbound((ROOT/path).read_text(encoding='utf-8'))

@@ -46,6 +46,21 @@ def called(node) -> str:
     return f.attr if isinstance(f, ast.Attribute) else getattr(f, 'id', '')
 
 
+@functools.lru_cache(4096)
+def scopes(code: str) -> tuple[set, dict]:
+    "The names that code binds at its top level, and those that it looks up there: by the top itself ('') and by each function or class in it."
+    try: top = symtable.symtable(code, 'code', 'exec')
+    except SyntaxError: return set(), {}
+    own = lambda s: s.is_assigned() or s.is_imported() or s.is_namespace()
+    def within(t): return [t, *(u for c in t.get_children() for u in within(c))]
+    bound, reads = {s.get_name() for s in top.get_symbols() if own(s)}, {'': {s.get_name() for s in top.get_symbols() if s.is_referenced()}}
+    for c in top.get_children():
+        inside = [s for t in within(c) for s in t.get_symbols()]
+        bound |= {s.get_name() for s in inside if own(s) and s.is_declared_global()}
+        reads.setdefault(c.get_name(), set()).update(s.get_name() for s in inside if s.is_global() and s.is_referenced())
+    return bound, reads
+
+
 def calls(cell: Cell, *names) -> list:
     "The calls in a cell of functions or methods with these names."
     return [n for n in ast.walk(tree(cell)) if isinstance(n, ast.Call) and called(n) in names]
@@ -422,29 +437,19 @@ def explore(nb):
     return out + ([] if len(said.split()) >= 15 else ["no text after the widget under 'Explore' on what to try and what to notice"])
 
 
-@functools.lru_cache(4096)
-def _names(code: str) -> tuple[set, dict]:
-    "Names that a cell binds, and for each of its functions the names of the notebook that it reads."
-    try: table = symtable.symtable(code, 'cell', 'exec')
-    except SyntaxError: return set(), {}
-    def read(t): return {s.get_name() for s in t.get_symbols() if s.is_global() and s.is_referenced()} | {n for c in t.get_children() for n in read(c)}
-    bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
-    return bound, {t.get_name(): read(t) for t in table.get_children() if t.get_name() in bound}
-
-
 @rule('chapter')
 def live_names(nb):
     "With a kernel a widget's function runs again when all cells have run: what it reads must still mean the same."
     code, out = [c for c in nb.code if not c.exported], []
     for k, c in enumerate(code):
-        known = {f: names for d in code[:k + 1] for f, names in _names(d.code)[1].items()}
+        known = {f: names for d in code[:k + 1] for f, names in scopes(d.code)[1].items()}
         for call in calls(c, 'explore'):
             todo, reads = [call.args[0].id] if call.args and isinstance(call.args[0], ast.Name) else [], set()
             while todo:
                 new = known.get(todo.pop(), set()) - reads
                 reads |= new
                 todo += new
-            out += [f'the function of the widget in {at(c)} reads `{n}`, which {at(d)} binds again' for d in code[k + 1:] for n in sorted(reads & _names(d.code)[0])]
+            out += [f'the function of the widget in {at(c)} reads `{n}`, which {at(d)} binds again' for d in code[k + 1:] for n in sorted(reads & scopes(d.code)[0])]
     return out
 
 
