@@ -154,6 +154,7 @@ def unmoved(controls) -> list[str]:
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 WIDE = """() => { const w = document.documentElement.clientWidth, inside = el => { for (let p = el.parentElement; p; p = p.parentElement) { const o = getComputedStyle(p).overflowX; if (o === 'auto' || o === 'scroll' || o === 'hidden') return true; } return false; };
   return [...document.querySelectorAll('main *')].filter(el => el.getBoundingClientRect().right > w + 1 && !inside(el)).slice(0, 5).map(el => el.tagName + '.' + el.className); }"""
+WIDE_MATH = """() => [...document.querySelectorAll('.katex-display')].filter(e => e.scrollWidth > e.clientWidth + 4).map(e => `${e.scrollWidth} px in ${e.clientWidth}: ${e.textContent.slice(0, 60)}`)"""
 OUTSIDE_CONTROLS = """() => [...document.querySelectorAll('.courselib-widget [data-control]')].filter(el => { const b = el.getBoundingClientRect(); return b.width === 0 || b.left < -1 || b.right > document.documentElement.clientWidth + 1; }).map(el => el.dataset.control)"""
 # Contrast of every text of every plot against what is behind it (WCAG 2), the worst first.
 CONTRAST = """() => {

@@ -239,7 +239,7 @@ async def visit(context, base: str, page: str) -> dict:
         out['ms'] = [int(await roots.nth(i).get_attribute('data-ms')) for i in range(out['widgets'])]
         out['math'], out['images'] = await p.locator('.katex-error').count(), await p.evaluate(B.BROKEN_IMAGES)
         out['raw_math'] = await p.locator('.math:not(.cl-set)').count()
-        out['wide_math'] = await p.evaluate("() => [...document.querySelectorAll('.katex-display')].filter(e => e.scrollWidth > e.clientWidth + 4).map(e => `${e.scrollWidth} px in ${e.clientWidth}: ${e.textContent.slice(0, 60)}`)")
+        out['wide_math'] = await p.evaluate(B.WIDE_MATH)
         await p.evaluate("document.querySelector('.theme-change-button[data-mode=dark]').click()")
         await p.wait_for_timeout(120)
         await p.wait_for_function(B.READY, timeout=60_000)

@@ -1,11 +1,11 @@
 """The course map: every chapter as a box in its part's band, every prerequisite as a curve; plain SVG, made at build time."""
 from html import escape
 
-W, BOX, H, GAP, ROW, PAD, LABEL = 1236, 200, 34, 14, 50, 14, 166     # px: width, box, box height, gap, row pitch, band padding, label column
-COLS = (W - LABEL - PAD) // (BOX + GAP)
+BOX, H, GAP, ROW, PAD, LABEL = 200, 34, 14, 50, 14, 166     # px: box, box height, gap, row pitch, band padding, label column
+COLS = 5
 
 
-def place(parts: list[dict], cols: int=COLS, left: int=LABEL) -> tuple[dict, list, int]:
+def place(parts: list[dict], cols: int, left: int) -> tuple[dict, list, int]:
     "Box corner of each chapter, (part, top, height) of each band, height of the map. `parts`: dicts with title and chapters."
     at, bands, y = {}, [], 8
     for p in parts:
@@ -31,21 +31,25 @@ def curve(a, b) -> str:
 def _label(text, n=27): return text if len(text) <= n else text[:n - 1].rstrip(' -:,') + '…'
 
 
-def svg(parts: list[dict], needs: dict[str, list[str]], link, cols: int|None=None) -> str:
-    "The map. `needs`: docname -> docnames; `link(docname)` -> href; chapters are dicts with docname, title, level, kind. `cols`: boxes in a row, and no names of parts."
-    at, bands, height = place(parts, cols, PAD) if cols else place(parts)
-    width = PAD*2 + cols*(BOX + GAP) - GAP if cols else W
+def name(p, y) -> str:
+    "Number and title of a part, in lines."
+    words, line, lines = p['title'].split(), '', []
+    for w in words:
+        if len(line) + len(w) > 12 and line: lines.append(line); line = w
+        else: line = f'{line} {w}'.strip()
+    return (f'<text class="cl-num" x="16" y="{y + PAD + 14}">{p["num"]}</text>'
+            + ''.join(f'<text class="cl-part" x="42" y="{y + PAD + 14 + 18*i}">{escape(l)}</text>' for i, l in enumerate([*lines, line])))
+
+
+def svg(parts: list[dict], needs: dict[str, list[str]], link, cols: int=COLS, named: bool=True) -> str:
+    "The map. `needs`: docname -> docnames; `link(docname)` -> href; chapters are dicts with docname, title, level, kind. `named`: with the names of the parts."
+    left = LABEL if named else PAD
+    width = left + cols*(BOX + GAP) - GAP + PAD
+    at, bands, height = place(parts, cols, left)
     o = [f'<svg class="cl-map" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="group" aria-label="Map of the course: chapters and what they need">']
     for p, y, h in bands:
-        o.append(f'<g class="cl-band"><rect x="0" y="{y}" width="{width}" height="{h}" rx="10"/>')
-        if cols: o.append('</g>'); continue
-        o.append(f'<a href="{escape(link(p["slug"] + "/index"), quote=True)}"><text class="cl-num" x="16" y="{y + PAD + 14}">{p["num"]}</text>')
-        words, line, lines = p['title'].split(), '', []
-        for w in words:
-            if len(line) + len(w) > 12 and line: lines.append(line); line = w
-            else: line = f'{line} {w}'.strip()
-        for i, l in enumerate([*lines, line]): o.append(f'<text class="cl-part" x="42" y="{y + PAD + 14 + 18*i}">{escape(l)}</text>')
-        o.append('</a></g>')
+        head = f'<a href="{escape(link(p["slug"] + "/index"), quote=True)}">{name(p, y)}</a>' if named else ''
+        o.append(f'<g class="cl-band"><rect x="0" y="{y}" width="{width}" height="{h}" rx="10"/>{head}</g>')
     o.append('<g class="cl-edges">')
     for c, ns in needs.items():
         for n in ns:

@@ -146,7 +146,7 @@ class Outputs(Processor):
         for m in re.finditer(r'<img src="data:image/png;base64,([^"]+)"', html):
             moves = '"controls":[{' in html
             self.nb.stills.append((not moves, m[1]))
-        return re.sub(r'(<a href=")(?:\d\d_)?(\w+)\.ipynb"', r'\1\2.html"', html)    # a notebook of the same folder is a page of the same folder
+        return re.sub(r'(<a href=")(\w+\.ipynb)"', lambda m: f'{m[1]}{docname(Path(m[2]))}.html"', html)    # a notebook of the same folder is a page of the same folder
 
 
 # ---- markdown ---------------------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def part_page(p, overview=('', ''), needs=None):
     if not words: return md(p['title'], cards)
     inside = [dict(p, chapters=([bench] if bench else []) + p['chapters'])]
     arrows = {c['docname']: [n for n in (needs or {}).get(c['docname'], []) if n.split('/')[0] == p['slug']] for c in p['chapters']}
-    picture = coursemap.svg(inside, arrows, lambda d: f'../{d}.html', cols=3)
+    picture = coursemap.svg(inside, arrows, lambda d: f'../{d}.html', cols=3, named=False)
     return md(p['title'], raw(about), words, raw(table + linked('overview', p['overview'])), '## Chapters', cards, '## What rests on what',
               raw(f'<p>A line leads from a chapter to one that builds on it; every chapter also needs the bench. <a href="../map.html">The whole course</a></p><div class="cl-mapwrap" tabindex="0" role="region" aria-label="Map of this part, scrolls sideways">{picture}</div>'), toc=True)
 
