@@ -340,8 +340,11 @@ async def search(p, words):
     await p.keyboard.press('Control+k')
     await p.keyboard.type(words)
     await p.wait_for_selector('#search-results li a', timeout=60_000)
-    await p.wait_for_timeout(400)
-    return await p.eval_on_selector_all('#search-results li a', 'els => els.map(a => a.href)')
+    hits = []
+    while len(found := await p.eval_on_selector_all('#search-results li a', 'els => els.map(a => a.href)')) > len(hits):     # results come one by one, as their pages are read
+        hits = found
+        await p.wait_for_timeout(1000)
+    return hits
 
 
 @needs_browser
